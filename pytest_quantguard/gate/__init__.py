@@ -1,0 +1,1 @@
+"""The gate: baselines, thresholds, verdicts, and the syrupy extension that stores them."""

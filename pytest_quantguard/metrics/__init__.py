@@ -1,0 +1,1 @@
+"""Agreement, accuracy, divergence, distortion, statistics: pure functions on arrays."""

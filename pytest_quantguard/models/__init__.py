@@ -1,0 +1,1 @@
+"""Reading Core ML files: description, inputs, labels, weights, digest."""

@@ -1,0 +1,121 @@
+"""Reading `.mlmodel` files and `.mlpackage` folders; neither is ever written to."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_quantguard.errors import ModelFileError
+from pytest_quantguard.quiet import import_coremltools
+
+WEIGHTS_FOLDER = "weights"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A Core ML model as read from disk.
+
+    Args:
+        path: the `.mlmodel` file or the `.mlpackage` folder.
+        spec: the parsed `Model` message (coremltools.proto.Model_pb2).
+        weights_dir: folder of the weight files of an ML program; None where there is none.
+        size_bytes: bytes of the file, or of the specification and the weights in a package. The package's
+            manifest is not counted: it holds random identifiers and differs between equal models.
+        digest: SHA-256 (hexadecimal) over the same bytes.
+    """
+
+    path: Path
+    spec: Any
+    weights_dir: Path | None
+    size_bytes: int
+    digest: str
+
+
+def read_model_file(path: str | Path) -> ModelFile:
+    """Read a `.mlmodel` file or a `.mlpackage` folder.
+
+    Raises:
+        ModelFileError: there is no such path, or it holds no Core ML model.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ModelFileError(
+            f"There is no model at {path}; give the path of a .mlmodel file or a .mlpackage folder."
+        )
+    spec_path, weights_dir = (path, None) if path.is_file() else _package_parts(path)
+    contents = _contents(spec_path, weights_dir)
+    return ModelFile(
+        path=path,
+        spec=_parse(contents[0][1].read_bytes(), path),
+        weights_dir=weights_dir,
+        size_bytes=sum(part.stat().st_size for _, part in contents),
+        digest=_digest(contents),
+    )
+
+
+def _contents(spec_path: Path, weights_dir: Path | None) -> list[tuple[str, Path]]:
+    """Name and path of the specification, then of each weight file in sorted order."""
+    contents = [("model", spec_path)]
+    if weights_dir is not None:
+        files = sorted(part for part in weights_dir.rglob("*") if part.is_file())
+        contents += [(part.relative_to(weights_dir).as_posix(), part) for part in files]
+    return contents
+
+
+def _digest(contents: list[tuple[str, Path]]) -> str:
+    digest = hashlib.sha256()
+    for name, part in contents:
+        digest.update(f"{name}\0{part.stat().st_size}\0".encode())
+        with part.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _parse(data: bytes, path: Path) -> Any:
+    import_coremltools()
+    from coremltools.proto import Model_pb2
+    from google.protobuf.message import DecodeError
+
+    spec = Model_pb2.Model()
+    try:
+        spec.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelFileError(
+            f"{path} is no complete Core ML model (it is truncated or of another format); export it again."
+        ) from error
+    if spec.WhichOneof("Type") is None or not spec.specificationVersion:
+        raise ModelFileError(f"{path} is no Core ML model: it names no model type; export it again.")
+    return spec
+
+
+def _package_parts(path: Path) -> tuple[Path, Path | None]:
+    """The specification and the weights folder of a package, as its `Manifest.json` says."""
+    manifest_path = path / "Manifest.json"
+    try:
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
+        entries = manifest["itemInfoEntries"]
+        root = entries[manifest["rootModelIdentifier"]]["path"]
+        names = [str(entry["path"]) for entry in entries.values()]
+    except FileNotFoundError as error:
+        raise ModelFileError(
+            f"{path} is a folder without a Manifest.json, so no .mlpackage; give a model."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(
+            f"{manifest_path} is no readable package manifest; export the model again."
+        ) from error
+    spec_path = _inside(path, str(root))
+    if not spec_path.is_file():
+        raise ModelFileError(f"{path} misses its specification {root}; export the model again.")
+    weights = [_inside(path, name) for name in names if name.rsplit("/", 1)[-1] == WEIGHTS_FOLDER]
+    return spec_path, weights[0] if weights and weights[0].is_dir() else None
+
+
+def _inside(package: Path, name: str) -> Path:
+    data = (package / "Data").resolve()
+    part = (data / name).resolve()
+    if not part.is_relative_to(data):
+        raise ModelFileError(f"{package} names a part outside itself ({name}); do not use this package.")
+    return part

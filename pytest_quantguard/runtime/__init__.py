@@ -1,0 +1,1 @@
+"""Executing Core ML models: with Apple's framework, or anywhere with the portable engine."""

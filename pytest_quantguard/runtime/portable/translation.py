@@ -1,0 +1,26 @@
+"""What a translator gives to the engine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A Core ML network as an ONNX model.
+
+    Args:
+        onnx_model: the serialized ONNX `ModelProto`.
+        inputs: Core ML input name to ONNX input name. An image input is float32 of shape
+            (1, channels, height, width), values 0 to 255, channels in the order of the feature's colour layout
+            (BGR for `BGR`). A multi-array input has the shape that the model states; the graph itself brings
+            it to the shape the network computes with.
+        outputs: Core ML output name to ONNX output name, in the shape that `MLModel.predict` returns. An image
+            output is float32 (channels, height, width) in the order of its colour layout. The label and the
+            probabilities of a classifier are not among them.
+        scores: the ONNX output with a classifier's probabilities, any shape, one value per label.
+    """
+
+    onnx_model: bytes
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    scores: str | None = None

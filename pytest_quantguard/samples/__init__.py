@@ -1,0 +1,1 @@
+"""Sample folders, decoding, and crop-and-scale as Vision does it."""
