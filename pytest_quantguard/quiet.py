@@ -34,8 +34,8 @@ def quiet() -> Iterator[io.StringIO]:
 
 def import_coremltools() -> Any:
     """Import coremltools (about two seconds, once) without its notices; returns the module."""
-    module = sys.modules.get("coremltools")
-    if module is None:
-        with quiet():
-            import coremltools as module
-    return module
+    if "coremltools" in sys.modules:
+        return sys.modules["coremltools"]
+    with quiet():
+        import coremltools
+    return coremltools

@@ -66,12 +66,19 @@ def _program_labels(spec: Any) -> tuple[Label, ...] | None:
             for operation in block.operations:
                 if operation.type == "classify":
                     binding = operation.inputs["classes"].arguments[0]
-                    value = binding.value if binding.WhichOneof("binding") == "value" else None
-                    if value is None:
-                        value = constants[binding.name].attributes["val"]
-                    tensor = value.immediateValue.tensor
-                    return tuple(getattr(tensor, tensor.WhichOneof("value")).values)
+                    if binding.WhichOneof("binding") == "value":
+                        return _label_values(binding.value)
+                    return _label_values(constants[binding.name].attributes["val"])
     return None
+
+
+def _label_values(value: Any) -> tuple[Label, ...]:
+    """Labels of a MIL value: a list of scalars, or a one-dimensional tensor."""
+    immediate = value.immediateValue
+    if immediate.WhichOneof("value") == "list":
+        return tuple(label for entry in immediate.list.values for label in _label_values(entry))
+    kind = immediate.tensor.WhichOneof("value")
+    return tuple(getattr(immediate.tensor, kind).values) if kind else ()
 
 
 def _feature(feature: Any) -> Feature:

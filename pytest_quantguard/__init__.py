@@ -1,0 +1,1 @@
+"""Accuracy-regression tests for quantized Core ML models."""

@@ -1,0 +1,1 @@
+"""ML programs (MIL) to ONNX: one short function per operation."""

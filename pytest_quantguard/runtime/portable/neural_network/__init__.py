@@ -1,0 +1,1 @@
+"""NeuralNetwork specification to ONNX: one short function per layer type."""
