@@ -37,6 +37,8 @@ def small_program(target=None, seed=0, labels=LABELS):
 
     Args:
         target: a `coremltools.target`; None for iOS16, the oldest that holds lookup tables.
+        seed: of the weights.
+        labels: of the classes.
     """
     ct = import_coremltools()
     from coremltools.converters.mil.mil import Builder as mb
