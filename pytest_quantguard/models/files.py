@@ -43,34 +43,30 @@ def read_model_file(path: str | Path) -> ModelFile:
         raise ModelFileError(
             f"There is no model at {path}; give the path of a .mlmodel file or a .mlpackage folder."
         )
-    spec_path, weights_dir = (path, None) if path.is_file() else _package_parts(path)
-    contents = _contents(spec_path, weights_dir)
-    return ModelFile(
-        path=path,
-        spec=_parse(contents[0][1].read_bytes(), path),
-        weights_dir=weights_dir,
-        size_bytes=sum(part.stat().st_size for _, part in contents),
-        digest=_digest(contents),
-    )
+    spec_path, weights_dir = (path, None) if path.is_file() else package_parts(path)
+    data = spec_path.read_bytes()
+    size_bytes, digest = measure(data, weights_dir)
+    return ModelFile(path, _parse(data, path), weights_dir, size_bytes, digest)
 
 
-def _contents(spec_path: Path, weights_dir: Path | None) -> list[tuple[str, Path]]:
-    """Name and path of the specification, then of each weight file in sorted order."""
-    contents = [("model", spec_path)]
-    if weights_dir is not None:
-        files = sorted(part for part in weights_dir.rglob("*") if part.is_file())
-        contents += [(part.relative_to(weights_dir).as_posix(), part) for part in files]
-    return contents
-
-
-def _digest(contents: list[tuple[str, Path]]) -> str:
-    digest = hashlib.sha256()
-    for name, part in contents:
-        digest.update(f"{name}\0{part.stat().st_size}\0".encode())
+def measure(spec: bytes, weights_dir: Path | None) -> tuple[int, str]:
+    """Bytes and SHA-256 (hexadecimal) of a model: of its serialized specification, then of each weight file."""
+    digest = hashlib.sha256(f"model\0{len(spec)}\0".encode() + spec)
+    size_bytes = len(spec)
+    for name, part in _weight_files(weights_dir) if weights_dir else []:
+        size = part.stat().st_size
+        digest.update(f"{name}\0{size}\0".encode())
         with part.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
-    return digest.hexdigest()
+        size_bytes += size
+    return size_bytes, digest.hexdigest()
+
+
+def _weight_files(weights_dir: Path) -> list[tuple[str, Path]]:
+    """Name and path of each weight file, in the order of the names."""
+    files = sorted(part for part in weights_dir.rglob("*") if part.is_file())
+    return [(part.relative_to(weights_dir).as_posix(), part) for part in files]
 
 
 def _parse(data: bytes, path: Path) -> Any:
@@ -90,8 +86,12 @@ def _parse(data: bytes, path: Path) -> Any:
     return spec
 
 
-def _package_parts(path: Path) -> tuple[Path, Path | None]:
-    """The specification and the weights folder of a package, as its `Manifest.json` says."""
+def package_parts(path: Path) -> tuple[Path, Path | None]:
+    """The specification and the weights folder of a package, as its `Manifest.json` says.
+
+    Raises:
+        ModelFileError: the folder is no package, or names parts that are missing or outside itself.
+    """
     manifest_path = path / "Manifest.json"
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))

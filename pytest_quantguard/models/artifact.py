@@ -1,0 +1,72 @@
+"""A coremltools model as bytes: its size, its digest, and writing it to disk."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pytest_quantguard.errors import ModelFileError
+from pytest_quantguard.models.files import measure, package_parts
+from pytest_quantguard.quiet import import_coremltools, quiet
+
+FILE_SUFFIX = ".mlmodel"
+PACKAGE_SUFFIX = ".mlpackage"
+
+
+def serialize(mlmodel: Any) -> tuple[int, str]:
+    """Bytes and SHA-256 digest of a coremltools `MLModel`, as `read_model_file` gives them after `save_model`.
+
+    The specification is serialized with sorted maps; `MLModel.save` writes them in an order that changes from
+    run to run, which alters the digest but not the size.
+    """
+    spec = mlmodel.get_spec().SerializeToString(deterministic=True)
+    return measure(spec, Path(mlmodel.weights_dir) if mlmodel.weights_dir else None)
+
+
+def save_model(mlmodel: Any, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a coremltools `MLModel` to a `.mlmodel` file or a `.mlpackage` folder and return its path.
+
+    Equal models give equal bytes, except for the random identifiers in a package's `Manifest.json`. The model
+    is written under a temporary name beside `path` and then renamed, so that no half-written model is left.
+
+    Raises:
+        ModelFileError: the path exists and `overwrite` is false, has the wrong suffix, or cannot be written.
+    """
+    path = Path(path)
+    _check_target(path, PACKAGE_SUFFIX if mlmodel.is_package else FILE_SUFFIX, overwrite)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+            written = Path(folder) / path.name
+            if mlmodel.is_package:
+                _write_package(mlmodel, written)
+            else:
+                written.write_bytes(mlmodel.get_spec().SerializeToString(deterministic=True))
+            if path.is_dir():
+                path.rename(Path(folder) / "replaced")
+            written.replace(path)
+    except OSError as error:
+        raise ModelFileError(
+            f"{path} cannot be written ({error.strerror or error}); choose a folder you may write to."
+        ) from error
+    return path
+
+
+def _check_target(path: Path, suffix: str, overwrite: bool) -> None:
+    if path.suffix != suffix:
+        raise ModelFileError(f"{path} must end in {suffix} for this kind of model; rename it.")
+    if not path.exists():
+        return
+    if not overwrite:
+        raise ModelFileError(f"{path} exists already; choose another path or pass overwrite=True.")
+    if (suffix == PACKAGE_SUFFIX) != path.is_dir() or (path.is_dir() and not (path / "Manifest.json").is_file()):
+        raise ModelFileError(f"{path} exists and is no {suffix} model, so it is not overwritten; move it away.")
+
+
+def _write_package(mlmodel: Any, path: Path) -> None:
+    coremltools = import_coremltools()
+    spec = mlmodel.get_spec()
+    with quiet(), tempfile.TemporaryDirectory() as empty:
+        # coremltools wants a weights folder for every ML program, even for one without weights.
+        weights_dir = mlmodel.weights_dir or (empty if spec.WhichOneof("Type") == "mlProgram" else None)
+        coremltools.models.utils.save_spec(spec, str(path), weights_dir=weights_dir)
+    spec_path, _ = package_parts(path)
+    spec_path.write_bytes(spec.SerializeToString(deterministic=True))
