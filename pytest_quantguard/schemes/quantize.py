@@ -1,0 +1,97 @@
+"""Quantizing a model with a scheme, and proving that it happened."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_quantguard.errors import SchemeError
+from pytest_quantguard.quiet import import_coremltools, quiet
+from pytest_quantguard.schemes.compression import Compression, measure_compression
+from pytest_quantguard.schemes.kinds import PROGRAM
+from pytest_quantguard.schemes.ml_program import quantize_program
+from pytest_quantguard.schemes.neural_network import quantize_networks
+from pytest_quantguard.schemes.repairs import LOCK
+from pytest_quantguard.schemes.scheme import Scheme
+from pytest_quantguard.schemes.supported import check_supported
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedModel:
+    """A quantized model and the proof that it is one."""
+
+    mlmodel: Any
+    """A coremltools `MLModel`."""
+    compression: Compression
+
+
+def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel:
+    """Quantize the weights of a neural network, of the networks in a pipeline, or of an ML program.
+
+    The same model and scheme give the same bytes. Quantizations in several threads run one after the other,
+    because coremltools keeps its settings in globals.
+
+    Args:
+        mlmodel: a coremltools `MLModel`, loaded or with `skip_model_load=True`; neither it nor its files change.
+        scheme: bits and mode.
+        name: what to call the model in errors, for instance its file name.
+
+    Returns:
+        The quantized model, loaded if `mlmodel` is.
+
+    Raises:
+        SchemeError: this kind of model does not have the scheme, coremltools cannot apply it, or nothing was
+            compressed.
+    """
+    import_coremltools()
+    spec = mlmodel.get_spec()
+    kind = spec.WhichOneof("Type")
+    check_supported(scheme, kind, name)
+    try:
+        with LOCK:
+            if kind == PROGRAM:
+                quantized = quantize_program(mlmodel, scheme, name=name)
+            else:
+                quantized = _like(mlmodel, quantize_networks(spec, scheme, name=name))
+    except Exception as error:
+        # coremltools raises anything, plain Exception included, and may replace a SchemeError of ours by its own.
+        ours = _scheme_error(error)
+        if ours:
+            raise ours from ours.__cause__
+        raise SchemeError(
+            f"coremltools cannot quantize {name} with {scheme.title} ({type(error).__name__}: {error}); use "
+            "another scheme, or convert the model again."
+        ) from error
+    compression = measure_compression(spec, quantized.get_spec())
+    if not compression.compressed:
+        raise SchemeError(_nothing_changed(compression, scheme, name))
+    return QuantizedModel(quantized, compression)
+
+
+def _like(mlmodel: Any, spec: Any) -> Any:
+    """An MLModel of another specification, loaded if the given one is."""
+    from coremltools.models import MLModel
+
+    with quiet():
+        return MLModel(
+            spec,
+            weights_dir=mlmodel.weights_dir,
+            compute_units=mlmodel.compute_unit,
+            skip_model_load=mlmodel.__proxy__ is None,
+        )
+
+
+def _scheme_error(error: BaseException | None) -> SchemeError | None:
+    """The SchemeError that an exception is, or that it was raised in the place of."""
+    while error is not None and not isinstance(error, SchemeError):
+        error = error.__context__
+    return error
+
+
+def _nothing_changed(compression: Compression, scheme: Scheme, name: str) -> str:
+    reasons = dict.fromkeys(reason for _, _, reason in compression.skipped)
+    if not reasons:
+        return f"{name} has no weights, so {scheme.title} changes nothing; gate a model that has some."
+    why = ", ".join(f"{sum(kept == reason for _, _, kept in compression.skipped)} {reason}" for reason in reasons)
+    return (
+        f"{scheme.title} changes nothing in {name}: coremltools leaves its tensors as they are ({why}); quantize "
+        "the float32 model it was made from, or another model."
+    )

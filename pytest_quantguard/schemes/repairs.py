@@ -1,0 +1,131 @@
+"""Defects of coremltools' quantizer for neural networks, repaired only while we call it.
+
+Each repair wraps one function of coremltools for the duration of a call, and leaves what coremltools does right
+as it is. Which defects there are is told at each repair; they were found in coremltools 9.0.
+"""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from pytest_quantguard.schemes.fusion import fuse_batchnorm, is_fused, may_fuse
+
+# Repairs, and the options of coremltools' passes, belong to the process: one quantization at a time.
+LOCK = threading.RLock()
+
+
+@contextlib.contextmanager
+def repaired(outputs: frozenset[str]) -> Iterator[None]:
+    """Repair coremltools' `quantization_utils` and `optimization_utils` inside the `with` block.
+
+    Args:
+        outputs: names of the outputs of the network to be quantized.
+    """
+    from coremltools.models.neural_network import optimization_utils, quantization_utils
+
+    with LOCK, contextlib.ExitStack() as stack:
+        for module, name, repair in (
+            (quantization_utils, "_get_kmeans_lookup_table_and_weight", _flat_table),
+            (optimization_utils, "_get_nn_mappings", functools.partial(_only_right_fusions, outputs=outputs)),
+            (optimization_utils, "_conv_bn_fusion", _right_fusion),
+        ):
+            stack.enter_context(_wrapped(module, name, repair))
+        yield
+
+
+@contextlib.contextmanager
+def _wrapped(module: Any, name: str, repair: Callable[[Any], Any]) -> Iterator[None]:
+    original = getattr(module, name, None)
+    if original is None:  # a coremltools that no longer has the function needs no repair of it
+        yield
+        return
+    setattr(module, name, repair(original))
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
+
+
+def _flat_table(original: Any) -> Any:
+    """The k-means table has the shape (2**bits, 1), which protobuf 6.30 and later refuse as a list of floats."""
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        table, indices = original(*args, **kwargs)
+        return np.ravel(table), indices
+
+    return wrapper
+
+
+def _only_right_fusions(original: Any, outputs: frozenset[str]) -> Any:
+    """Layers are fused where the arithmetic does not hold; see `fusion.may_fuse`.
+
+    Such a layer is left out of the map from layer type to layers, where coremltools looks for layers to fuse.
+    """
+
+    @functools.wraps(original)
+    def wrapper(layers: Any) -> Any:
+        types, successors, predecessors = original(layers)
+
+        def keep(index: str) -> bool:
+            second = layers[int(index)]
+            firsts = [layers[int(before)] for before in predecessors[index]]
+            return all(may_fuse(first, second, outputs) for first in firsts if is_fused(first, second))
+
+        kept = {kind: [index for index in indices if keep(index)] for kind, indices in types.items()}
+        return kept, successors, predecessors
+
+    return wrapper
+
+
+def _right_fusion(original: Any) -> Any:
+    """A batch norm is fused with its parameters broadcast as columns, which raises a TypeError."""
+    if _fuses_batchnorm_right(original):
+        return original
+
+    @functools.wraps(original)
+    def wrapper(convolution: int, batchnorm: int, layers: Any) -> None:
+        fuse_batchnorm(layers[convolution].convolution, layers[batchnorm].batchnorm)
+        layers[convolution].output[:] = layers[batchnorm].output
+        del layers[batchnorm]
+
+    return wrapper
+
+
+@functools.cache
+def _fuses_batchnorm_right(fuse: Any) -> bool:
+    """Try coremltools' function on two layers of two channels."""
+    ours, theirs = _example().layers, _example().layers
+    fuse_batchnorm(ours[0].convolution, ours[1].batchnorm)
+    try:
+        fuse(0, 1, theirs)
+    except (TypeError, ValueError):
+        return False
+    ours, theirs = ours[0].convolution, theirs[0].convolution
+    return all(
+        len(getattr(ours, field).floatValue) == len(getattr(theirs, field).floatValue)
+        and np.allclose(getattr(ours, field).floatValue, getattr(theirs, field).floatValue)
+        for field in ("weights", "bias")
+    )
+
+
+def _example() -> Any:
+    """A 1x1 convolution with two input and two output channels, and the batch norm after it."""
+    from coremltools.proto import NeuralNetwork_pb2
+
+    network = NeuralNetwork_pb2.NeuralNetwork()
+    convolution = network.layers.add(name="convolution", input=["x"], output=["y"]).convolution
+    convolution.outputChannels, convolution.kernelChannels, convolution.nGroups = 2, 2, 1
+    convolution.kernelSize.extend([1, 1])
+    convolution.hasBias = True
+    convolution.weights.floatValue.extend([1, 2, 3, 5])
+    convolution.bias.floatValue.extend([0.5, -1])
+    batchnorm = network.layers.add(name="batchnorm", input=["y"], output=["z"]).batchnorm
+    batchnorm.channels, batchnorm.epsilon = 2, 0.25
+    for field, values in {"gamma": [2, 3], "beta": [1, -1], "mean": [0.5, 4], "variance": [0.75, 2]}.items():
+        getattr(batchnorm, field).floatValue.extend(values)
+    return network
