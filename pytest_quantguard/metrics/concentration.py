@@ -34,13 +34,27 @@ def spread(answers: Integers) -> Spread:
     return Spread(most, Share(int(counts[most]), len(answers)), int(np.count_nonzero(counts)))
 
 
-def collapsed_onto(answers: Integers, expected: list[Integers]) -> int | None:
-    """The class that a collapsed model nearly always answers; None if it has not collapsed.
+def is_collapsed(most_predicted: Share, expected_count: int) -> bool:
+    """Whether so many equal answers are a collapse.
 
     Conservative on purpose, because the verdict is blunt ("a model that thinks everything is a hot dog"). One
     answer for nearly everything is no collapse where it is expected, as in a folder that holds one class. So
     three things must hold: one class takes at least 90 % of the answers, at most 75 % are expected to have it,
     and at least five more samples have it than are expected to.
+
+    Args:
+        most_predicted: the share of the most predicted class.
+        expected_count: the number of samples that are expected to have this class.
+    """
+    return (
+        most_predicted >= COLLAPSED_SHARE
+        and expected_count / most_predicted.total <= EXPECTED_SHARE
+        and most_predicted.count - expected_count >= MOVED_SAMPLES
+    )
+
+
+def collapsed_onto(answers: Integers, expected: list[Integers]) -> int | None:
+    """The class that a collapsed model nearly always answers; None if it has not collapsed.
 
     Args:
         answers: the suspected model's answers.
@@ -49,9 +63,4 @@ def collapsed_onto(answers: Integers, expected: list[Integers]) -> int | None:
     """
     most, share, _ = spread(answers)
     expected_count = max(int(np.count_nonzero(known == most)) for known in expected)
-    collapsed = (
-        share >= COLLAPSED_SHARE
-        and expected_count / share.total <= EXPECTED_SHARE
-        and share.count - expected_count >= MOVED_SAMPLES
-    )
-    return most if collapsed else None
+    return most if is_collapsed(share, expected_count) else None

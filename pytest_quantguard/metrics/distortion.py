@@ -1,10 +1,13 @@
 """Distortion: signal-to-noise ratios of outputs that are no class, such as images and feature maps."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pytest_quantguard.metrics.results import OutputDistortion
 
 CAP = 100.0
 """Decibel that equal outputs get: noise below 1e-10 of the signal's power is rounding, and infinity cannot be
@@ -41,6 +44,19 @@ def distortion(reference: NDArray[Any], changed: NDArray[Any]) -> Distortion:
     return Distortion(
         snr=_decibel(float(signal_squared.mean()), noise_power),
         psnr=_decibel(float(signal_squared.max()), noise_power),
+    )
+
+
+def summarize(name: str, distortions: Sequence[Distortion], sample_names: Sequence[str]) -> OutputDistortion:
+    """Mean and worst ratios of one output over all samples; of equally bad samples the first by name is named."""
+    worst = min(range(len(sample_names)), key=lambda index: (distortions[index].snr, sample_names[index]))
+    return OutputDistortion(
+        name=name,
+        mean_snr=math.fsum(one.snr for one in distortions) / len(distortions),
+        worst_snr=distortions[worst].snr,
+        mean_psnr=math.fsum(one.psnr for one in distortions) / len(distortions),
+        worst_psnr=min(one.psnr for one in distortions),
+        worst_sample=sample_names[worst],
     )
 
 
