@@ -13,6 +13,7 @@ from pytest_quantguard.metrics.results import (
     SampleRow,
 )
 from pytest_quantguard.metrics.share import Delta, Share
+from pytest_quantguard.schemes.compression import Compression
 
 __all__ = [
     "ClassRow",
@@ -47,25 +48,6 @@ class SampleSet:
     digest: str
     preprocessing: str
     """For instance `center_crop`; empty for samples that are no images."""
-
-
-@dataclass(frozen=True)
-class Compression:
-    """Proof that quantization happened."""
-
-    weights: int
-    """Weights in the float model."""
-    compressed: int
-    """Weights that are compressed in the quantized model."""
-    bits_per_weight: float
-    """Bits that the compressed weights take on average, lookup tables and scales included."""
-    skipped: tuple[tuple[str, int, str], ...] = ()
-    """(name, weights, reason) of what was left as it is."""
-
-    @property
-    def share(self) -> float:
-        """The compressed share of all weights."""
-        return self.compressed / self.weights if self.weights else 0.0
 
 
 @dataclass(frozen=True, repr=False)

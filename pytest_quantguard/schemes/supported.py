@@ -65,4 +65,6 @@ def _modes(kind: str) -> dict[str, tuple[int, ...]]:
 
 
 def _list(bits: tuple[int, ...]) -> str:
+    if bits == BITS:
+        return "16 or 8 to 1"
     return f"{', '.join(map(str, bits[:-1]))} or {bits[-1]}"
