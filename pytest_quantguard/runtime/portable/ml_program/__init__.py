@@ -1,1 +1,1 @@
-"""ML programs (MIL) to ONNX: one short function per operation."""
+"""ML programs (MIL, the `mlProgram` of the specification) translated to ONNX graphs."""

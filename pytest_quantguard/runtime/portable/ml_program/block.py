@@ -1,0 +1,137 @@
+"""Translating the operations of a MIL block."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
+from pytest_quantguard.runtime.portable.graph import GraphBuilder
+from pytest_quantguard.runtime.portable.ml_program.constants import read_value
+from pytest_quantguard.runtime.portable.ml_program.folding import evaluate
+from pytest_quantguard.runtime.portable.ml_program.mil_types import COMPUTED_TYPES, read_tensor_type
+from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
+from pytest_quantguard.runtime.portable.ml_program.ops import DECODERS, WRITERS
+from pytest_quantguard.runtime.portable.ml_program.scope import Scope, Value, constant_value
+from pytest_quantguard.runtime.portable.ml_program.weight_files import WeightFiles
+
+# Larger results are left to onnxruntime, so that a small program cannot fill the memory while it is translated.
+MAX_FOLDED_ELEMENTS = 1_000_000
+
+
+class BlockTranslator:
+    """Translates the operations of a block one after the other.
+
+    `probabilities` becomes the tensor that the operation `classify` labels.
+    """
+
+    def __init__(self, scope: Scope, files: WeightFiles, opset: int) -> None:
+        self.scope = scope
+        self.files = files
+        self.opset = opset
+        self.probabilities: Value | None = None
+
+    def add(self, message: Any) -> None:
+        """Translate one `Operation` message.
+
+        Raises:
+            UnsupportedModelError: the operation, one of its parameters or their values are not supported.
+            ModelFileError: the operation refers to something that does not exist.
+        """
+        op = self._operation(message, self.scope)
+        if op.name == "const":
+            self._bind(op, [op.values("val")[0].constant])
+        elif op.name == "classify":
+            self.probabilities = op.values("probabilities")[0]
+        elif op.name in DECODERS:
+            decoded = DECODERS[op.name](op)
+            self._bind(op, list(decoded) if isinstance(decoded, tuple) else [decoded])
+        elif op.name not in WRITERS or message.blocks:
+            raise UnsupportedModelError(f"{op} is not supported by the portable engine")
+        elif _is_foldable(op):
+            self._bind(op, _fold(self._operation(message, Scope(GraphBuilder(), self.scope.values))))
+        else:
+            self._bind(op, _write(op))
+
+    def _operation(self, message: Any, scope: Scope) -> MilOperation:
+        inputs = {
+            parameter: [self._value(binding) for binding in argument.arguments]
+            for parameter, argument in message.inputs.items()
+        }
+        if message.type.startswith("const"):
+            # The value of `const`; up to iOS 17 also the parameters of the operations that decode weights.
+            for parameter, attribute in message.attributes.items():
+                if parameter != "name":
+                    inputs[parameter] = [constant_value(parameter, read_value(attribute, self.files))]
+        return MilOperation(
+            scope,
+            message.type,
+            inputs,
+            [output.name for output in message.outputs],
+            [read_tensor_type(output.type) for output in message.outputs],
+            self.opset,
+        )
+
+    def _value(self, binding: Any) -> Value:
+        if binding.WhichOneof("binding") == "value":
+            return constant_value("literal", read_value(binding.value, self.files))
+        if binding.name not in self.scope.values:
+            raise ModelFileError(f"The program uses the value '{binding.name}', which it never computes.")
+        return self.scope.values[binding.name]
+
+    def _bind(self, op: MilOperation, results: list[Any]) -> None:
+        """Give names to an operation's results: ONNX names (str) or arrays known now."""
+        if len(results) != len(op.output_names):
+            op.refuse(f"having {len(op.output_names)} outputs")
+        for name, declared, result in zip(op.output_names, op.output_types, results, strict=True):
+            if op.name == "const":
+                self.scope.values[name] = Value(name, declared, result)
+            elif isinstance(result, np.ndarray):
+                if declared is not None and not _fits(declared.shape, result.shape):
+                    raise ModelFileError(f"{op} declares shape {declared.shape}, but has {result.shape}.")
+                self.scope.values[name] = constant_value(name, result)
+            else:
+                self.scope.values[name] = Value(name, declared, node=result)
+
+
+def _is_foldable(op: MilOperation) -> bool:
+    """Whether all inputs are known and the result is small."""
+    if any(value.constant is None for values in op.inputs.values() for value in values):
+        return False
+    for tensor_type in op.output_types:
+        if tensor_type is None or tensor_type.shape is None or tensor_type.dtype not in COMPUTED_TYPES:
+            return False
+        if (
+            math.prod(size if size is not None else MAX_FOLDED_ELEMENTS for size in tensor_type.shape)
+            > MAX_FOLDED_ELEMENTS
+        ):
+            return False
+    return True
+
+
+def _fold(op: MilOperation) -> list[NDArray[Any] | str]:
+    """The results of an operation whose inputs are all known."""
+    results = _write(op)
+    nodes = [result for result in results if isinstance(result, str)]
+    if len(nodes) != len(op.output_types):
+        return results
+    dtypes = [COMPUTED_TYPES[tensor_type.dtype] for tensor_type in op.output_types if tensor_type is not None]
+    return list(evaluate(op.graph, nodes, dtypes))
+
+
+def _write(op: MilOperation) -> list[NDArray[Any] | str]:
+    """Write an operation's nodes; refuses parameters that its function did not look at."""
+    written = WRITERS[op.name](op)
+    unknown = sorted(set(op.inputs) - op.read)
+    if unknown:
+        op.refuse(f"parameter '{unknown[0]}'")
+    return list(written) if isinstance(written, list) else [written]
+
+
+def _fits(declared: tuple[int | None, ...] | None, actual: tuple[int, ...]) -> bool:
+    if declared is None:
+        return True
+    return len(declared) == len(actual) and all(
+        size is None or size == real for size, real in zip(declared, actual, strict=True)
+    )

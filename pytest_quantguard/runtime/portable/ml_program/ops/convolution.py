@@ -1,0 +1,79 @@
+"""Convolutions (MIL family `conv`)."""
+
+from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
+from pytest_quantguard.runtime.portable.ml_program.ops.padding import padding_attributes, split_same
+from pytest_quantguard.runtime.portable.ml_program.registry import operation
+
+
+@operation("conv")
+def conv(op: MilOperation) -> str:
+    """Convolution over one to three spatial dimensions; weight (out, in / groups, *kernel)"""
+    ones = [1] * (op.rank("x") - 2)
+    kernel = op.static_shape("weight")[2:]
+    strides, dilations = op.integers("strides", ones), op.integers("dilations", ones)
+    bias = [op.tensor("bias")] if op.has("bias") else []
+    return op.node(
+        "Conv",
+        op.tensor("x"),
+        op.tensor("weight"),
+        *bias,
+        kernel_shape=kernel,
+        strides=strides,
+        dilations=dilations,
+        group=op.integer("groups", 1),
+        **padding_attributes(op, kernel, strides, dilations),
+    )
+
+
+@operation("conv_transpose")
+def conv_transpose(op: MilOperation) -> str:
+    """Transposed convolution; weight (in, out / groups, *kernel)"""
+    ones = [1] * (op.rank("x") - 2)
+    kernel = op.static_shape("weight")[2:]
+    strides, dilations = op.integers("strides", ones), op.integers("dilations", ones)
+    extents = [(length - 1) * dilation + 1 for length, dilation in zip(kernel, dilations, strict=True)]
+    pads = _cropped(op, extents, strides)
+    bias = [op.tensor("bias")] if op.has("bias") else []
+    return op.node(
+        "ConvTranspose",
+        op.tensor("x"),
+        op.tensor("weight"),
+        *bias,
+        kernel_shape=kernel,
+        strides=strides,
+        dilations=dilations,
+        group=op.integer("groups", 1),
+        pads=[max(before, 0) for before, _ in pads] + [max(after, 0) for _, after in pads],
+        output_padding=[max(-after, 0) for _, after in pads],
+    )
+
+
+def _cropped(op: MilOperation, extents: list[int], strides: list[int]) -> list[tuple[int, int]]:
+    """How many elements the full output, (size - 1) * stride + extent long, loses at both ends.
+
+    A negative number at the end means that the output is longer.
+    """
+    pad_type = op.text("pad_type", "valid")
+    custom = op.integers("pad", [0] * 2 * len(extents))
+    if pad_type not in ("valid", "same", "custom"):
+        op.refuse(f"pad_type '{pad_type}'")
+    wanted = op.integers("output_shape")[2:] if op.has("output_shape") else None
+    crops = []
+    for index, (extent, stride) in enumerate(zip(extents, strides, strict=True)):
+        if wanted is not None:
+            full = (op.static_shape("x")[2 + index] - 1) * stride + extent
+            total = full - wanted[index]
+        elif pad_type == "same":
+            # The output is size * stride long.
+            total = extent - stride
+        elif pad_type == "custom":
+            total = custom[2 * index] + custom[2 * index + 1]
+        else:
+            total = 0
+        if pad_type == "custom":
+            crops.append((custom[2 * index], total - custom[2 * index]))
+        elif pad_type == "same" and total > 0:
+            crops.append(split_same(total, lower=False))
+        else:
+            crops.append((0, total))
+    return crops

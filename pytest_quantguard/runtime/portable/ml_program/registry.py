@@ -1,0 +1,50 @@
+"""The table of MIL operations that the portable engine knows.
+
+To add an operation, write a function in the file of its family under `ops/` and decorate it:
+
+    @operation("relu")
+    def relu(op: MilOperation) -> str:
+        return op.node("Relu", op.tensor("x"))
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
+
+Result = str | list[str] | NDArray[Any]
+Writer = Callable[[MilOperation], Result]
+Decoder = Callable[[MilOperation], NDArray[Any] | tuple[NDArray[Any], ...]]
+
+WRITERS: dict[str, Writer] = {}
+"""Operations that write ONNX nodes, by MIL name; they return the outputs' ONNX names.
+
+One that knows its only output already may return it as an array."""
+
+DECODERS: dict[str, Decoder] = {}
+"""Operations that hold compressed weights, by MIL name; they return the decoded arrays, one per output."""
+
+
+def operation(*names: str) -> Callable[[Writer], Writer]:
+    """Register a function for MIL operations."""
+
+    def register(writer: Writer) -> Writer:
+        for name in names:
+            assert name not in WRITERS, f"operation {name} is registered twice"
+            WRITERS[name] = writer
+        return writer
+
+    return register
+
+
+def weight_operation(name: str) -> Callable[[Decoder], Decoder]:
+    """Register a function for a MIL operation that decodes weights."""
+
+    def register(decoder: Decoder) -> Decoder:
+        assert name not in DECODERS, f"operation {name} is registered twice"
+        DECODERS[name] = decoder
+        return decoder
+
+    return register
