@@ -1,0 +1,90 @@
+"""Apple's engine, through coremltools' `MLModel.predict`; macOS only."""
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pytest_quantguard.errors import PredictionError, UnsupportedModelError
+from pytest_quantguard.models.describe import describe
+from pytest_quantguard.models.description import ModelDescription
+from pytest_quantguard.runtime.engine import Outputs
+from pytest_quantguard.runtime.portable.images import image_to_pixels
+
+
+class CoreMLEngine:
+    """Runs a model with Apple's framework (protocol: `runtime.engine.Engine`).
+
+    Args:
+        mlmodel: the loaded coremltools `MLModel`.
+        name: what to call the model in errors.
+
+    Raises:
+        UnsupportedModelError: this is no macOS.
+    """
+
+    def __init__(self, mlmodel: Any, *, name: str) -> None:
+        if platform.system() != "Darwin":
+            raise UnsupportedModelError(
+                f"{name} cannot run with engine='coreml': Apple's framework is there on macOS only; use "
+                "engine='portable'."
+            )
+        self._mlmodel = mlmodel
+        self._model = name
+        self._description: ModelDescription = describe(mlmodel.get_spec())
+
+    @property
+    def name(self) -> str:
+        """The engine's name."""
+        return "coreml"
+
+    @property
+    def version(self) -> str:
+        """What executes, with its version."""
+        return f"macOS {platform.mac_ver()[0]}"
+
+    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer as coremltools' `MLModel.predict` does.
+
+        Raises:
+            PredictionError: Apple's framework refuses the inputs.
+        """
+        try:
+            answer: dict[str, Any] = self._mlmodel.predict(dict(inputs))
+        # coremltools passes Apple's errors on as RuntimeError, and raises plain exceptions of its own.
+        except Exception as error:
+            raise PredictionError(f"{self._model}: Apple's framework refuses to predict: {error}") from error
+        return answer
+
+    def outputs(self, inputs: Mapping[str, Any]) -> Outputs:
+        """Answer with arrays only; takes the same inputs as `predict`.
+
+        Raises:
+            PredictionError: Apple's framework refuses the inputs, or a classifier gives no probabilities.
+        """
+        answer = self.predict(inputs)
+        description = self._description
+        own = (description.label_name, description.probabilities_name) if description.labels else ()
+        arrays = {name: _as_array(value) for name, value in answer.items() if name not in own}
+        if not description.labels:
+            return Outputs(None, arrays)
+        probabilities = answer.get(description.probabilities_name or "")
+        if not isinstance(probabilities, Mapping):
+            raise PredictionError(
+                f"{self._model} is a classifier without probabilities, so its answers cannot be measured; add a "
+                "predictedProbabilitiesName to its description."
+            )
+        return Outputs(self._scores(probabilities), arrays)
+
+    def _scores(self, probabilities: Mapping[Any, float]) -> NDArray[np.float32]:
+        """Probabilities in label order; the dictionary has one for a label that occurs twice: its first place."""
+        left = dict(probabilities)
+        labels = self._description.labels or ()
+        return np.array([left.pop(label, 0.0) for label in labels], np.float32)
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    return image_to_pixels(value) if isinstance(value, Image.Image) else np.asarray(value)

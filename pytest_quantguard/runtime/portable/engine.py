@@ -1,0 +1,192 @@
+"""The portable engine: a Core ML file as an ONNX graph, run by onnxruntime on any platform."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pytest_quantguard.errors import PredictionError, UnsupportedModelError
+from pytest_quantguard.models.describe import describe
+from pytest_quantguard.models.description import ImageFeature
+from pytest_quantguard.runtime.engine import Outputs
+from pytest_quantguard.runtime.portable.answers import as_outputs, as_prediction
+from pytest_quantguard.runtime.portable.feeds import InputReader
+from pytest_quantguard.runtime.portable.shapes import Shape
+from pytest_quantguard.runtime.portable.translation import Translation
+
+NEURAL_NETWORKS = ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor")
+ML_PROGRAM = "mlProgram"
+
+# Translations of a network with flexible inputs that are kept, one for each set of input shapes.
+_KEPT_SHAPES = 8
+
+_NUMPY_TYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(double)": "float64",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(int16)": "int16",
+    "tensor(uint16)": "uint16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(bool)": "bool",
+}
+
+
+@dataclass(frozen=True)
+class _Session:
+    """A loaded graph, and which of its names stand for which of the model's."""
+
+    runtime: Any
+    inputs: Mapping[str, str]
+    input_types: Mapping[str, str]
+    outputs: Mapping[str, str]
+    scores: str | None
+
+
+class PortableEngine:
+    """Runs a neural network or an ML program (protocol: `runtime.engine.Engine`).
+
+    Args:
+        spec: the parsed `Model` message.
+        weights_dir: the folder of an ML program's weight files; None for a neural network.
+        name: what to call the model in errors.
+        threads: threads of one prediction; predictions run side by side, so one is best.
+
+    Raises:
+        UnsupportedModelError: the model's type, a layer or an operation is not supported; it is named.
+        ModelFileError: the model is damaged.
+    """
+
+    def __init__(self, spec: Any, weights_dir: Path | None, *, name: str, threads: int = 1) -> None:
+        self._model = name
+        self._threads = threads
+        self._description = describe(spec)
+        self._kind = self._description.kind
+        if self._kind not in (*NEURAL_NETWORKS, ML_PROGRAM):
+            raise UnsupportedModelError(
+                f"{name}: a model of type {self._kind!r} is not supported by the portable engine, which runs "
+                "neural networks and ML programs."
+            )
+        self._network = self._kind in NEURAL_NETWORKS
+        rank_five = self._network and getattr(spec, self._kind).arrayInputShapeMapping == 0
+        self._reader = InputReader(spec, self._description, model=name, rank_five=rank_five)
+        # Kept only where another shape may have to be translated: it holds the weights.
+        self._spec = spec if self._network and self._reader.flexible else None
+        self._lock = threading.Lock()
+        shapes = self._reader.default_shapes
+        self._sessions = {self._key(shapes): self._load(self._translate(spec, weights_dir, shapes))}
+
+    @property
+    def name(self) -> str:
+        """The engine's name."""
+        return "portable"
+
+    @property
+    def version(self) -> str:
+        """What executes, with its version."""
+        import onnxruntime
+
+        return f"onnxruntime {onnxruntime.__version__}"
+
+    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer as coremltools' `MLModel.predict` does.
+
+        Colour images are RGBA, gray ones L (or F), arrays of the declared type. Of a label that occurs twice the
+        dictionary has the higher probability.
+
+        Raises:
+            PredictionError: an input is missing, unknown, or of the wrong shape or type, or the run fails.
+        """
+        return as_prediction(self._description, self.outputs(inputs), model=self._model)
+
+    def outputs(self, inputs: Mapping[str, Any]) -> Outputs:
+        """Answer with arrays only; takes the same inputs and raises the same errors as `predict`."""
+        arrays = self._reader.read(inputs)
+        session = self._session(arrays)
+        feeds = {
+            session.inputs[name]: array.astype(session.input_types[session.inputs[name]], copy=False)
+            for name, array in arrays.items()
+            if name in session.inputs
+        }
+        names = [*session.outputs.values(), *([session.scores] if session.scores else [])]
+        try:
+            values = session.runtime.run(names, feeds)
+        except _onnxruntime_errors() as error:
+            raise PredictionError(f"{self._model}: the run failed: {_first_line(error)}.") from error
+        scores = values.pop() if session.scores else None
+        found = dict(zip(session.outputs, values, strict=True))
+        return as_outputs(self._description, found, scores, model=self._model)
+
+    def _key(self, shapes: Mapping[str, Shape]) -> tuple[tuple[str, Shape], ...]:
+        return tuple(sorted(shapes.items())) if self._network else ()
+
+    def _session(self, arrays: Mapping[str, NDArray[Any]]) -> _Session:
+        """The graph for the shapes of these inputs."""
+        shapes = {name: _shape(self._description.inputs, name, array) for name, array in arrays.items()}
+        key = self._key(shapes)
+        with self._lock:
+            session = self._sessions.get(key)
+            if session is None:
+                session = self._load(self._translate(self._spec, None, shapes))
+                if len(self._sessions) >= _KEPT_SHAPES:
+                    del self._sessions[list(self._sessions)[1]]
+                self._sessions[key] = session
+        return session
+
+    def _translate(self, spec: Any, weights_dir: Path | None, shapes: Mapping[str, Shape]) -> Translation:
+        if self._network:
+            from pytest_quantguard.runtime.portable.neural_network import translator as networks
+
+            return networks.translate(spec, name=self._model, input_shapes=shapes)
+        from pytest_quantguard.runtime.portable.ml_program import translator as programs
+
+        try:
+            return programs.translate(spec, weights_dir)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"{self._model}: {error}") from error
+
+    def _load(self, translation: Translation) -> _Session:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.use_deterministic_compute = True
+        # Errors come back as exceptions; the log would only repeat them on the terminal.
+        options.log_severity_level = 4
+        try:
+            runtime = onnxruntime.InferenceSession(
+                translation.onnx_model, options, providers=["CPUExecutionProvider"]
+            )
+        except _onnxruntime_errors() as error:
+            raise UnsupportedModelError(
+                f"{self._model} is not supported by the portable engine: onnxruntime does not load its graph "
+                f"({_first_line(error)})."
+            ) from error
+        types = {entry.name: _NUMPY_TYPES[entry.type] for entry in runtime.get_inputs()}
+        return _Session(runtime, translation.inputs, types, translation.outputs, translation.scores)
+
+
+def _shape(features: Any, name: str, array: NDArray[Any]) -> Shape:
+    """The shape of an array, or (height, width) of an image."""
+    image = any(feature.name == name and isinstance(feature, ImageFeature) for feature in features)
+    return array.shape[2:] if image else array.shape
+
+
+def _onnxruntime_errors() -> tuple[type[Exception], ...]:
+    """onnxruntime's exceptions; they have no common base of their own."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
+    return (*found, RuntimeError, ValueError)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

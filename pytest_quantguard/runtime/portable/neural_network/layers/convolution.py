@@ -1,0 +1,165 @@
+"""Convolution and deconvolution in two and three dimensions."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, known
+from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
+from pytest_quantguard.runtime.portable.neural_network.spatial import (
+    Padding,
+    Pair,
+    border_amounts,
+    same_padding,
+    split_padding,
+    start_heavy,
+)
+
+
+@layer("convolution")
+def convolution(net: Network, layer: Layer, x: Blob, kernel: Blob | None = None) -> Blob:
+    """`ConvolutionLayerParams`; a second input, if there is one, holds the weights."""
+    params = layer.params
+    if params.isDeconvolution:
+        if kernel is not None:
+            raise layer.unsupported("a deconvolution with weights as an input")
+        return _deconvolution(net, layer, x)
+    groups = int(params.nGroups) or 1
+    size = layer.pair(params.kernelSize, 3)
+    stride = layer.pair(params.stride, 1)
+    dilation = layer.pair(params.dilationFactor, 1)
+    if kernel is None:
+        shape = (params.outputChannels, params.kernelChannels, *size)
+        weights = net.constant(layer.weights("weights", shape), f"{layer.name}.weights")
+    else:
+        weights = net.image(kernel)
+    window = ((size[0] - 1) * dilation[0] + 1, (size[1] - 1) * dilation[1] + 1)
+    value = net.node(
+        "Conv",
+        net.image(x),
+        weights,
+        *_bias(net, layer),
+        group=groups,
+        kernel_shape=size,
+        strides=stride,
+        dilations=dilation,
+        pads=_convolution_padding(layer, x, window, stride).onnx,
+    )
+    return net.blob(value, (*x.shape[:-3], *net.shape(value)[-3:]))
+
+
+def _convolution_padding(layer: Layer, x: Blob, window: Pair, stride: Pair) -> Padding:
+    params = layer.params
+    kind = params.WhichOneof("ConvolutionPaddingType")
+    if kind == "valid":
+        return border_amounts(layer, params.valid.paddingAmounts)
+    if kind == "same":
+        height, width = known(x.shape[-2:])
+        return same_padding((height, width), window, stride, start_heavy=start_heavy(params.same))
+    raise layer.unsupported("a padding that is not set")
+
+
+def _bias(net: Network, layer: Layer) -> list[str]:
+    if not layer.params.hasBias:
+        return []
+    return [net.constant(layer.weights("bias", (layer.params.outputChannels,)), f"{layer.name}.bias")]
+
+
+def _deconvolution(net: Network, layer: Layer, x: Blob) -> Blob:
+    """Transposed convolution; `dilationFactor` is ignored, as the specification says."""
+    params = layer.params
+    groups = int(params.nGroups) or 1
+    size = layer.pair(params.kernelSize, 3)
+    stride = layer.pair(params.stride, 1)
+    shape = (params.kernelChannels, params.outputChannels // groups, *size)
+    totals, padding = _deconvolution_padding(layer, x, size, stride)
+    # A target larger than the full deconvolution is reached by outputs that no input reaches.
+    extra = [max(0, -total) for total in totals]
+    if any(amount >= step for amount, step in zip(extra, stride, strict=True) if amount):
+        raise layer.unsupported("an output shape that is larger than the deconvolution's reach")
+    value = net.node(
+        "ConvTranspose",
+        net.image(x),
+        net.constant(layer.weights("weights", shape, axis=1), f"{layer.name}.weights"),
+        *_bias(net, layer),
+        group=groups,
+        kernel_shape=size,
+        strides=stride,
+        pads=padding.onnx,
+        output_padding=extra,
+    )
+    return net.blob(value, (*x.shape[:-3], *net.shape(value)[-3:]))
+
+
+def _deconvolution_padding(layer: Layer, x: Blob, size: Pair, stride: Pair) -> tuple[Pair, Padding]:
+    """What is cut off the full deconvolution: per axis the total, and its start and end."""
+    params = layer.params
+    height, width = known(x.shape[-2:])
+    kind = params.WhichOneof("ConvolutionPaddingType")
+    # TensorFlow's transposed convolution, which this mode stands for, cuts the odd pixel at the end.
+    heavy = kind == "same" and start_heavy(params.same)
+    if len(params.outputShape):
+        target = layer.pair(params.outputShape, 0)
+    elif kind == "same":
+        target = (height * stride[0], width * stride[1])
+    elif kind == "valid":
+        padding = border_amounts(layer, params.valid.paddingAmounts)
+        return (sum(padding.height), sum(padding.width)), padding
+    else:
+        raise layer.unsupported("a padding that is not set")
+    totals = (
+        (height - 1) * stride[0] + size[0] - target[0],
+        (width - 1) * stride[1] + size[1] - target[1],
+    )
+    halves = [split_padding(max(0, total), start_heavy=heavy) for total in totals]
+    return totals, Padding(*halves)
+
+
+@layer("convolution3d")
+def convolution3d(net: Network, layer: Layer, x: Blob) -> Blob:
+    """`Convolution3DLayerParams`."""
+    params = layer.params
+    if params.isDeconvolution:
+        raise layer.unsupported("deconvolution in three dimensions")
+    if x.rank != 5:
+        raise layer.unsupported(f"an input of rank {x.rank} (5 is needed)")
+    size = (params.kernelDepth, params.kernelHeight, params.kernelWidth)
+    groups = params.nGroups or 1
+    shape = (params.outputChannels, params.inputChannels // groups, *size)
+    strides = (params.strideDepth, params.strideHeight, params.strideWidth)
+    dilations = (params.dilationDepth, params.dilationHeight, params.dilationWidth)
+    window = [(length - 1) * dilation + 1 for length, dilation in zip(size, dilations, strict=True)]
+    value = net.node(
+        "Conv",
+        net.exact(x),
+        net.constant(layer.weights("weights", shape), f"{layer.name}.weights"),
+        *_bias(net, layer),
+        group=groups,
+        strides=strides,
+        dilations=dilations,
+        pads=padding3d(params, known(x.shape[-3:]), window, strides),
+    )
+    return net.blob(value)
+
+
+def padding3d(params: Any, sizes: tuple[int, ...], window: list[int], strides: tuple[int, ...]) -> list[int]:
+    """ONNX pads of the three-dimensional layers: all starts, then all ends."""
+    if params.paddingType == params.VALID:
+        return [0] * 6
+    if params.paddingType == params.CUSTOM:
+        return [
+            params.customPaddingFront,
+            params.customPaddingTop,
+            params.customPaddingLeft,
+            params.customPaddingBack,
+            params.customPaddingBottom,
+            params.customPaddingRight,
+        ]
+    halves: NDArray[Any] = np.array(
+        [
+            split_padding(max(0, (-(-size // step) - 1) * step + length - size))
+            for size, length, step in zip(sizes, window, strides, strict=True)
+        ]
+    )
+    return [int(amount) for amount in halves.T.ravel()]

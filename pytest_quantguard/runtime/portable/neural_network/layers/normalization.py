@@ -1,0 +1,143 @@
+"""Normalization: batch, instance, local response, mean and variance, L2, layer; softmax; scale and bias."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, Shape
+from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
+
+# Axes of a blob as (batch, channels, height, width).
+_BATCH, _CHANNELS, _HEIGHT, _WIDTH = range(4)
+
+
+@layer("batchnorm")
+def batchnorm(net: Network, layer: Layer, x: Blob) -> Blob:
+    """`BatchnormLayerParams`: with stored statistics, or those of the instance or the batch."""
+    params = layer.params
+    shape = (int(params.channels),)
+    epsilon = float(params.epsilon) or 1e-5
+    image = net.image(x)
+    gamma = net.constant(layer.weights("gamma", shape), f"{layer.name}.gamma")
+    beta = net.constant(layer.weights("beta", shape), f"{layer.name}.beta")
+    if not params.computeMeanVar:
+        mean = net.constant(layer.weights("mean", shape), f"{layer.name}.mean")
+        variance = net.constant(layer.weights("variance", shape), f"{layer.name}.variance")
+        value = net.node("BatchNormalization", image, gamma, beta, mean, variance, epsilon=epsilon)
+    elif params.instanceNormalization:
+        value = net.node("InstanceNormalization", image, gamma, beta, epsilon=epsilon)
+    else:
+        normal = _normalized(net, image, [_BATCH, _HEIGHT, _WIDTH], epsilon)
+        per_channel = net.constant([shape[0], 1, 1])
+        scaled = net.node("Mul", normal, net.node("Reshape", gamma, per_channel))
+        value = net.node("Add", scaled, net.node("Reshape", beta, per_channel))
+    return net.blob(value, x.shape)
+
+
+def _normalized(net: Network, value: str, axes: list[int], epsilon: float | None) -> str:
+    """Subtract the mean over the axes; divide by the standard deviation unless epsilon is None."""
+    over = net.constant(axes)
+    centred = net.node("Sub", value, net.node("ReduceMean", value, over))
+    if epsilon is None:
+        return centred
+    variance = net.node("ReduceMean", net.node("Mul", centred, centred), over)
+    deviation = net.node("Sqrt", net.node("Add", variance, net.constant(epsilon)))
+    return net.node("Div", centred, deviation)
+
+
+@layer("mvn")
+def mean_variance(net: Network, layer: Layer, x: Blob) -> Blob:
+    """`MeanVarianceNormalizeLayerParams`."""
+    params = layer.params
+    axes = [_CHANNELS, _HEIGHT, _WIDTH] if params.acrossChannels else [_HEIGHT, _WIDTH]
+    epsilon = float(params.epsilon) or 1e-6
+    value = _normalized(net, net.image(x), axes, epsilon if params.normalizeVariance else None)
+    return net.blob(value, x.shape)
+
+
+@layer("l2normalize")
+def l2_normalize(net: Network, layer: Layer, x: Blob) -> Blob:
+    """`L2NormalizeLayerParams`: over channels, height and width together."""
+    image = net.image(x)
+    squares = net.node("ReduceSumSquare", image, net.constant([_CHANNELS, _HEIGHT, _WIDTH]))
+    epsilon = net.constant(float(layer.params.epsilon) or 1e-6)
+    return net.blob(net.node("Div", image, net.node("Sqrt", net.node("Add", squares, epsilon))), x.shape)
+
+
+@layer("lrn")
+def local_response(net: Network, layer: Layer, x: Blob) -> Blob:
+    """`LRNLayerParams`: a window over neighbouring channels."""
+    params = layer.params
+    if params.localSize % 2 == 0:
+        raise layer.unsupported(f"a window of {params.localSize} channels (only odd ones are)")
+    value = net.node(
+        "LRN",
+        net.image(x),
+        size=int(params.localSize),
+        alpha=float(params.alpha),
+        beta=float(params.beta),
+        bias=float(params.k) or 1.0,
+    )
+    return net.blob(value, x.shape)
+
+
+@layer("softmax")
+def softmax(net: Network, layer: Layer, x: Blob) -> Blob:
+    """`SoftmaxLayerParams`: over the channels."""
+    return net.blob(net.node("Softmax", net.image(x), axis=_CHANNELS), x.shape)
+
+
+@layer("softmaxND")
+def softmax_nd(net: Network, layer: Layer, x: Blob) -> Blob:
+    """`SoftmaxNDLayerParams`: over any axis."""
+    return net.blob(net.node("Softmax", net.exact(x), axis=int(layer.params.axis)), x.shape)
+
+
+@layer("layerNormalization")
+def layer_normalization(net: Network, layer: Layer, x: Blob) -> Blob:
+    """`LayerNormalizationLayerParams`: over the last dimensions, those of `normalizedShape`."""
+    params = layer.params
+    shape = tuple(int(size) for size in params.normalizedShape)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise layer.unsupported(f"normalizedShape {shape} on an input of shape {x.shape}")
+    gamma = net.constant(layer.weights("gamma", shape), f"{layer.name}.gamma")
+    beta = net.constant(layer.weights("beta", shape), f"{layer.name}.beta")
+    value = net.node("LayerNormalization", net.exact(x), gamma, beta, axis=-len(shape), epsilon=float(params.eps))
+    return net.blob(value, x.shape)
+
+
+@layer("scale")
+def scale(net: Network, layer: Layer, x: Blob) -> Blob:
+    """`ScaleLayerParams`: a factor and an optional bias, per tensor, channel or element."""
+    params = layer.params
+    factor = _per_element(layer, layer.weights("scale", (math.prod(params.shapeScale),)), params.shapeScale)
+    value = net.node("Mul", net.image(x), net.constant(factor, f"{layer.name}.scale"))
+    if params.hasBias:
+        offset = _per_element(layer, layer.weights("bias", (math.prod(params.shapeBias),)), params.shapeBias)
+        value = net.node("Add", value, net.constant(offset, f"{layer.name}.bias"))
+    return net.blob(value, _same_shape(layer, net, value, x))
+
+
+@layer("bias")
+def bias(net: Network, layer: Layer, x: Blob) -> Blob:
+    """`BiasLayerParams`: a bias per tensor, channel or element."""
+    params = layer.params
+    offset = _per_element(layer, layer.weights("bias", (math.prod(params.shape),)), params.shape)
+    value = net.node("Add", net.image(x), net.constant(offset, f"{layer.name}.bias"))
+    return net.blob(value, _same_shape(layer, net, value, x))
+
+
+def _per_element(layer: Layer, values: NDArray[np.float32], shape: Shape) -> NDArray[np.float32]:
+    """Values of shape [1], [C], [1, H, W] or [C, H, W], so that they broadcast to (C, H, W)."""
+    if len(shape) == 1:
+        return values.reshape(-1, 1, 1)
+    if len(shape) == 3:
+        return values.reshape([int(size or 0) for size in shape])
+    raise layer.unsupported(f"a shape of length {len(shape)}")
+
+
+def _same_shape(layer: Layer, net: Network, value: str, x: Blob) -> Shape:
+    if net.shape(value)[-3:] != x.shape[-3:]:
+        raise layer.unsupported(f"weights that do not fit an input of shape {x.shape}")
+    return x.shape

@@ -1,0 +1,229 @@
+"""The network under translation: ONNX nodes whose shapes are known as soon as they are added."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantguard.runtime.portable.graph import ELEMENT_TYPES, OPSET, GraphBuilder
+
+Shape = tuple[int | None, ...]
+"""Sizes of a tensor; None where the size depends on the values of an input."""
+
+# Values of integer constants up to this size help shape inference (the shape of a Reshape, the axes of a Squeeze).
+_KNOWN_SIZE = 1024
+
+
+class ShapeError(Exception):
+    """Shapes do not fit, or are not known before the first sample; the translator adds the layer's name."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A tensor of the network.
+
+    Args:
+        value: the ONNX value that holds the numbers.
+        shape: the shape that the specification gives the tensor. The value may have another shape of the same
+            size: a rank 5 tensor travels as (batch, channels, height, width) from convolution to convolution.
+    """
+
+    value: str
+    shape: Shape
+
+    @property
+    def rank(self) -> int:
+        """Number of dimensions that the specification gives the tensor."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements.
+
+        Raises:
+            ShapeError: it depends on the values of an input.
+        """
+        return product(self.shape)
+
+
+def known(shape: Sequence[int | None]) -> tuple[int, ...]:
+    """A shape whose sizes are all known before the first sample.
+
+    Raises:
+        ShapeError: one of them depends on the values of an input.
+    """
+    sizes = tuple(size for size in shape if size is not None)
+    if len(sizes) != len(shape):
+        raise ShapeError("a shape that depends on input values")
+    return sizes
+
+
+def product(shape: Sequence[int | None]) -> int:
+    """Number of elements of a shape that is fully known."""
+    return math.prod(known(shape))
+
+
+class Network:
+    """Adds ONNX nodes and tracks the shape of every value.
+
+    Layers ask for a blob in the shape they compute with: `exact` for the specification's shape, `image` for
+    (batch, channels, height, width). A blob that has this shape already costs nothing.
+
+    Attributes:
+        graph: the ONNX graph.
+        inputs: the graph's inputs, ONNX names by Core ML names.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.graph = GraphBuilder(name)
+        self.inputs: dict[str, str] = {}
+        self._types: dict[str, Any] = {}
+        self._known: dict[str, Any] = {}
+        self._sources: dict[str, str] = {}
+        self._reshaped: dict[tuple[str, Shape], str] = {}
+
+    def input(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Blob:
+        """Declare a graph input."""
+        from onnx import helper
+
+        value = self.graph.input(name, dtype, shape)
+        self.inputs[name] = value
+        self._types[value] = helper.make_tensor_type_proto(ELEMENT_TYPES[dtype], list(shape))
+        return Blob(value, tuple(shape))
+
+    def constant(self, array: NDArray[Any] | float | int | Sequence[int], hint: str = "constant") -> str:
+        """Add a constant tensor; Python ints and sequences become int64, floats float32."""
+        from onnx import helper, numpy_helper
+
+        if not isinstance(array, np.ndarray):
+            array = np.asarray(array, np.float32 if isinstance(array, float) else np.int64)
+        value = self.graph.constant(array, hint)
+        self._types[value] = helper.make_tensor_type_proto(ELEMENT_TYPES[array.dtype.name], array.shape)
+        if array.dtype.kind == "i" and array.size <= _KNOWN_SIZE:
+            self._known[value] = numpy_helper.from_array(array)
+        return value
+
+    def node(self, operator: str, *inputs: str, hint: str | None = None, **attributes: Any) -> str:
+        """Add a node with one output; an empty string stands for an optional input left out."""
+        return self.nodes(operator, inputs, 1, hint=hint, **attributes)[0]
+
+    def nodes(
+        self, operator: str, inputs: Sequence[str], outputs: int, *, hint: str | None = None, **attributes: Any
+    ) -> list[str]:
+        """Add a node with several outputs.
+
+        Raises:
+            ShapeError: the inputs' shapes do not fit the operator.
+        """
+        names = self.graph.nodes(operator, inputs, outputs, hint, **attributes)
+        self._infer(operator, inputs, names, attributes)
+        return names
+
+    def _infer(self, operator: str, inputs: Sequence[str], outputs: list[str], attributes: dict[str, Any]) -> None:
+        from onnx import checker, defs, helper, shape_inference
+
+        node = helper.make_node(operator, list(inputs), outputs, **attributes)
+        try:
+            types = shape_inference.infer_node_outputs(
+                defs.get_schema(operator, OPSET, ""),
+                node,
+                {name: self._types[name] for name in inputs if name},
+                {name: self._known[name] for name in inputs if name in self._known},
+                opset_imports=[helper.make_opsetid("", OPSET)],
+            )
+        except (shape_inference.InferenceError, checker.ValidationError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ShapeError(f"a shape that ONNX's {operator} refuses ({reason})") from error
+        self._types.update(types)
+
+    def shape(self, value: str) -> Shape:
+        """The shape of an ONNX value, as far as it is known before the first sample."""
+        tensor = self._types[value].tensor_type
+        if not tensor.HasField("shape"):
+            raise ShapeError("a rank that depends on input values")
+        return tuple(
+            size.dim_value if size.WhichOneof("value") == "dim_value" else None for size in tensor.shape.dim
+        )
+
+    def blob(self, value: str, shape: Shape | None = None) -> Blob:
+        """A blob from an ONNX value; without `shape`, of the value's own shape."""
+        return Blob(value, self.shape(value) if shape is None else shape)
+
+    def reshaped(self, blob: Blob, shape: Shape) -> str:
+        """The blob's numbers, in the same order, as an ONNX value of `shape`."""
+        source = self._sources.get(blob.value, blob.value)
+        if self.shape(source) == shape and None not in shape:
+            return source
+        if self.shape(blob.value) == shape:
+            return blob.value
+        if shape.count(None) > 1:
+            raise ShapeError("a shape that depends on input values")
+        if (source, shape) not in self._reshaped:
+            target = [-1 if size is None else size for size in shape]
+            value = self.node("Reshape", source, self.constant(target, "shape"), allowzero=1)
+            self._reshaped[source, shape] = value
+            self._sources[value] = source
+        return self._reshaped[source, shape]
+
+    def exact(self, blob: Blob) -> str:
+        """The blob as an ONNX value of the specification's shape."""
+        return self.reshaped(blob, blob.shape)
+
+    def image(self, blob: Blob) -> str:
+        """The blob as an ONNX value of shape (batch, channels, height, width): leading dimensions count as batch.
+
+        Raises:
+            ShapeError: the blob has fewer than three dimensions.
+        """
+        return self.reshaped(blob, image_shape(blob))
+
+    def map(self, operator: str, blob: Blob, *others: str, **attributes: Any) -> Blob:
+        """Apply an operator element by element; `others` are further inputs that do not change the shape."""
+        return Blob(self.node(operator, blob.value, *others, **attributes), blob.shape)
+
+    def combine(self, operator: str, blobs: Sequence[Blob], **attributes: Any) -> Blob:
+        """Apply an operator element by element to blobs that broadcast to each other (numpy's rules)."""
+        values = self.aligned(blobs)
+        value = self.node(operator, *values, **attributes)
+        if all(None not in blob.shape for blob in blobs):
+            return Blob(value, tuple(np.broadcast_shapes(*(known(blob.shape) for blob in blobs))))
+        return self.blob(value)
+
+    def integers(self, blob: Blob) -> str:
+        """The blob as int64, for indices and shapes (every Core ML blob holds float32)."""
+        return self.node("Cast", self.exact(blob), to=ELEMENT_TYPES["int64"])
+
+    def floats(self, value: str) -> str:
+        """An ONNX value of any type as float32."""
+        return self.node("Cast", value, to=ELEMENT_TYPES["float32"])
+
+    def aligned(self, blobs: Sequence[Blob]) -> list[str]:
+        """The blobs as ONNX values that broadcast to each other as the specification's shapes do."""
+        first = blobs[0]
+        if all(self._alike(blob, first) for blob in blobs):
+            return [blob.value for blob in blobs]
+        if first.rank >= 4 and all(
+            blob.rank == first.rank and blob.shape[:-3] == first.shape[:-3] and None not in blob.shape
+            for blob in blobs
+        ):
+            return [self.image(blob) for blob in blobs]
+        return [self.exact(blob) for blob in blobs]
+
+    def _alike(self, blob: Blob, other: Blob) -> bool:
+        return (
+            blob.shape == other.shape
+            and None not in blob.shape
+            and self.shape(blob.value) == self.shape(other.value)
+        )
+
+
+def image_shape(blob: Blob) -> Shape:
+    """(batch, channels, height, width) of a blob of rank 3 or more."""
+    if blob.rank < 3:
+        raise ShapeError(f"an input of rank {blob.rank} (at least 3 is needed)")
+    if blob.rank == 4:
+        return blob.shape
+    return (product(blob.shape[:-3]), *blob.shape[-3:])
