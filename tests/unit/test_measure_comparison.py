@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_quantguard.comparison import Compression, ModelIdentity, SampleSet
@@ -69,6 +69,7 @@ def test_scores_may_have_any_shape_with_as_many_entries():
     assert compare(before, before, ["a", "b"]).rows[0].float_answer == "a"
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000))
 def test_comparing_a_model_with_itself_finds_nothing(seed):
     outputs = many_scored(6, seed=seed)

@@ -102,6 +102,24 @@ def test_a_failure_starts_no_further_samples():
     assert len(started) <= 4
 
 
+def test_samples_that_wait_behind_a_failure_are_dropped():
+    started = []
+    release = threading.Event()
+    timer = threading.Timer(1.0, release.set)
+
+    def run(index):
+        started.append(index)
+        if index == 0:
+            raise PredictionError("no")
+        release.wait(20)
+
+    timer.start()
+    with pytest.raises(PredictionError):
+        list(for_each_sample(run, ["a", "b", "c", "d", "e"], workers=2))
+    timer.join()
+    assert 3 not in started
+
+
 def test_no_samples_are_no_work():
     assert collect_outputs(DoublingEngine(), [], names=[]) == ()
 

@@ -261,6 +261,11 @@ def test_the_worst_divergence_names_its_sample():
     assert metrics.worst_divergence == pytest.approx(0.8 * math.log(9), rel=1e-5)
 
 
+def test_divergence_of_a_hair_is_not_rounded_below_zero():
+    before = random_scores(8, 500, 4)
+    assert (divergence.kullback_leibler(before, np.nextafter(before, np.float32(1))) >= 0).all()
+
+
 def numbers(**counts):
     return np.concatenate([np.full(count, int(name[1:])) for name, count in counts.items()])
 
@@ -300,3 +305,12 @@ def test_a_collapsed_model_is_named_by_its_class():
     assert metrics.quantized_concentration.distinct_classes == 1
     assert metrics.float_concentration.most_predicted == "apple pie"
     assert metrics.float_concentration.distinct_classes == 4
+
+
+def test_a_folder_of_one_class_is_no_collapse_even_where_the_float_model_is_weak():
+    classes = np.array([0] * 14 + [1] * 6)
+    before = np.eye(4, dtype=np.float32)[classes]
+    after = np.tile(rows([0.7, 0.1, 0.1, 0.1]), (20, 1))
+    labels = ["pizza", "ramen", "steak", "sushi"]
+    assert measure(before, after, labels, ["pizza"] * 20).collapsed_onto is None
+    assert measure(before, after, labels).collapsed_onto == "pizza"

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_quantguard.errors import PredictionError
@@ -78,6 +78,7 @@ def test_a_single_number_is_an_output_too():
     assert distortion(np.array(10.0), np.array(9.0)).snr == pytest.approx(20)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 200))
 def test_more_noise_is_never_a_better_ratio(seed, step):
     reference = np.random.default_rng(seed).normal(size=20).astype(np.float32)
