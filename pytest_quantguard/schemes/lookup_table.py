@@ -24,18 +24,18 @@ def for_networks(lut_function: LutFunction) -> Callable[[int, NDArray[Any]], Tab
 def for_programs(lut_function: LutFunction, bits: int) -> Callable[[NDArray[Any]], Table]:
     """As `OpPalettizerConfig(mode="custom", lut_function=...)` calls it: weights to (table, indices).
 
-    The function gets float64 weights, as it does for a neural network; the table becomes the weights' own type.
+    The table becomes of the weights' own type.
     """
 
     def make(weights: NDArray[Any]) -> Table:
-        table, indices = _checked(lut_function, bits, weights.astype(np.float64))
+        table, indices = _checked(lut_function, bits, weights)
         return table.astype(weights.dtype), indices
 
     return make
 
 
 def _checked(lut_function: LutFunction, bits: int, weights: NDArray[Any]) -> Table:
-    """Call the function and check its answer; coremltools stores a wrong one without a word.
+    """Call the function with float64 weights and check its answer; coremltools stores a wrong one without a word.
 
     Returns:
         table: float64 of shape (2**bits,).
@@ -46,7 +46,7 @@ def _checked(lut_function: LutFunction, bits: int, weights: NDArray[Any]) -> Tab
     """
     where = f"lut_function, given {bits} bits and weights of shape {weights.shape},"
     try:
-        table, indices = lut_function(bits, weights)
+        table, indices = lut_function(bits, weights.astype(np.float64))
         table = np.asarray(table, np.float64).ravel()
         indices = np.asarray(indices).ravel()
     except Exception as error:

@@ -4,7 +4,6 @@ import shutil
 from typing import Any
 
 from pytest_quantguard.errors import SchemeError
-from pytest_quantguard.quiet import quiet
 from pytest_quantguard.schemes.lookup_table import for_programs
 from pytest_quantguard.schemes.scheme import Scheme
 
@@ -42,8 +41,7 @@ def quantize_program(mlmodel: Any, scheme: Scheme, *, name: str) -> Any:
             f"{name} was converted for {_TARGETS.get(version, f'specification version {version}')}, and "
             f"{scheme.title} needs iOS18: convert it with minimum_deployment_target=coremltools.target.iOS18."
         )
-    with quiet():
-        return _without_date_of_today(_compress(mlmodel, scheme), spec.description.metadata.userDefined)
+    return _without_date_of_today(_compress(mlmodel, scheme), spec.description.metadata.userDefined)
 
 
 def _compress(mlmodel: Any, scheme: Scheme) -> Any:

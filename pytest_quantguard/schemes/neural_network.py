@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from pytest_quantguard.errors import SchemeError
-from pytest_quantguard.quiet import quiet
 from pytest_quantguard.schemes.kinds import NETWORKS, PIPELINES, stages
 from pytest_quantguard.schemes.lookup_table import for_networks
 from pytest_quantguard.schemes.repairs import repaired
@@ -67,7 +66,7 @@ def _quantize_network(spec: Any, scheme: Scheme, name: str) -> None:
     mode = getattr(models, _MODES[scheme.mode if scheme.bits < 16 else "linear"])
     options = {"lut_function": for_networks(scheme.lut_function)} if scheme.lut_function else {}
     outputs = frozenset(feature.name for feature in spec.description.output)
-    with quiet(), repaired(outputs):
+    with repaired(outputs):
         quantization_utils._quantize_spec_weights(spec, scheme.bits, mode, **options)
 
 

@@ -1,5 +1,7 @@
 """Quantizing a model with a scheme, and proving that it happened."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +28,8 @@ class QuantizedModel:
 def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel:
     """Quantize the weights of a neural network, of the networks in a pipeline, or of an ML program.
 
-    The same model and scheme give the same bytes. Quantizations in several threads run one after the other,
-    because coremltools keeps its settings in globals.
+    The same model and scheme give the same bytes, on any number of cores. Quantizations in several threads run one
+    after the other, because coremltools keeps its settings in globals.
 
     Args:
         mlmodel: a coremltools `MLModel`, loaded or with `skip_model_load=True`; neither it nor its files change.
@@ -46,7 +48,7 @@ def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel
     kind = spec.WhichOneof("Type")
     check_supported(scheme, kind, name)
     try:
-        with LOCK:
+        with LOCK, quiet(), _one_thread(scheme):
             if kind == PROGRAM:
                 quantized = quantize_program(mlmodel, scheme, name=name)
             else:
@@ -66,17 +68,29 @@ def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel
     return QuantizedModel(quantized, compression)
 
 
+@contextlib.contextmanager
+def _one_thread(scheme: Scheme) -> Iterator[None]:
+    """Let scikit-learn's k-means use one thread: its sums, and so its tables, depend on how many there are."""
+    if scheme.mode != "kmeans_lut" or scheme.bits == 16:
+        yield
+        return
+    import sklearn.cluster  # noqa: F401  loads the OpenMP library that is to be limited
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    with threadpool_limits(1, user_api="openmp"):
+        yield
+
+
 def _like(mlmodel: Any, spec: Any) -> Any:
     """An MLModel of another specification, loaded if the given one is."""
     from coremltools.models import MLModel
 
-    with quiet():
-        return MLModel(
-            spec,
-            weights_dir=mlmodel.weights_dir,
-            compute_units=mlmodel.compute_unit,
-            skip_model_load=mlmodel.__proxy__ is None,
-        )
+    return MLModel(
+        spec,
+        weights_dir=mlmodel.weights_dir,
+        compute_units=mlmodel.compute_unit,
+        skip_model_load=mlmodel.__proxy__ is None,
+    )
 
 
 def _scheme_error(error: BaseException | None) -> SchemeError | None:
