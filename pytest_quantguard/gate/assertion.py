@@ -86,7 +86,7 @@ class AccuracySnapshot(SnapshotAssertion):
         try:
             record = make_record(comparison, self.limits)
         except BaselineError as error:
-            pytest.fail(str(error), pytrace=False)
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
         try:
             baseline = self._read_baseline(record, path)
             if self.update_snapshots or (self.update_new_snapshots_only and baseline is None):
@@ -94,7 +94,7 @@ class AccuracySnapshot(SnapshotAssertion):
             return self._judge(comparison, record, baseline, path)
         except BaselineError as error:
             self._report(comparison, record, path, "error", str(error))
-            pytest.fail(str(error), pytrace=False)
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     def _judge(self, comparison: Comparison, record: Record, baseline: Record | None, path: Path) -> bool:
         __tracebackhide__ = True

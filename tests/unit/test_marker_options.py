@@ -1,6 +1,7 @@
 import pytest
 
-from pytest_quantguard.config import MarkerOptions, Settings, keywords, marker_options, unique_ids
+from pytest_quantguard.config import Settings
+from pytest_quantguard.marker import MarkerOptions, keywords, marker_options, unique_ids
 
 MODULE, CLASS, FUNCTION = object(), object(), object()
 

@@ -1,0 +1,155 @@
+"""Quantize and compare without pytest, in a notebook or a script; the fixtures are thin wrappers around these."""
+
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_quantguard.comparison import Comparison, Compression, ModelIdentity
+from pytest_quantguard.errors import SampleError, SchemeError
+from pytest_quantguard.inputs import InputSet, make_inputs
+from pytest_quantguard.measure import StreamedOutputs, build_comparison
+from pytest_quantguard.runtime.model import Model, from_mlmodel, load_model
+from pytest_quantguard.samples.prepare import check_readable
+from pytest_quantguard.samples.sample import SampleFolder
+from pytest_quantguard.schemes.scheme import LutFunction, Scheme
+
+MEASURING_LIBRARIES = ("coremltools", "numpy", "pillow")
+"""Libraries whose version may change a measurement, besides the engine's own."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class QuantizedModel(Model):
+    """A quantized model: a `Model` that knows its scheme and the proof that quantization happened."""
+
+    scheme: Scheme
+    compression: Compression
+
+
+def quantize(
+    model: str | Path | Any,
+    *,
+    bits: int = 8,
+    mode: str = "kmeans_lut",
+    lut_function: LutFunction | None = None,
+    engine: str = "auto",
+) -> QuantizedModel:
+    """Quantize a model's weights with coremltools; the file on disk stays as it is.
+
+    Args:
+        model: path of a `.mlmodel` file or a `.mlpackage` folder, a coremltools `MLModel`, or a `Model`.
+        bits: bits per weight, 16 or 8 down to 1.
+        mode: `linear`, `linear_symmetric`, `linear_lut`, `kmeans_lut` or `custom_lut`. Which pairs of bits and
+            mode exist depends on the kind of model.
+        lut_function: for `custom_lut`: takes (bits, weights), returns (lookup table, indices).
+        engine: what executes the result: `auto`, `coreml` or `portable`.
+
+    Raises:
+        SchemeError: the scheme does not exist for this kind of model, or nothing could be compressed.
+        ModelFileError: there is no such model.
+        UnsupportedModelError: the engine cannot run it.
+    """
+    return quantize_with(load_model(model, engine=engine), Scheme(bits, mode, lut_function), engine=engine)
+
+
+def quantize_with(model: Model, scheme: Scheme, *, engine: str = "auto") -> QuantizedModel:
+    """Quantize a model with a scheme; raises what `quantize` raises."""
+    from pytest_quantguard.schemes.quantize import quantize_model
+
+    if isinstance(model, QuantizedModel):
+        raise SchemeError(f"{model.name} is quantized already ({model.scheme}); start from the float model.")
+    quantized = quantize_model(model.mlmodel, scheme, name=model.name)
+    executable = from_mlmodel(quantized.mlmodel, name=model.name, engine=engine)
+    return QuantizedModel(**vars(executable), scheme=scheme, compression=quantized.compression)
+
+
+def compare(
+    float_model: str | Path | Any,
+    quantized_model: str | Path | Any,
+    samples: str | Path | SampleFolder | Sequence[Mapping[str, Any]],
+    *,
+    crop_and_scale: str = "center_crop",
+    max_drop: float = 0.01,
+    allow_unknown_labels: bool = False,
+    engine: str = "auto",
+    workers: int | None = None,
+) -> Comparison:
+    """Run two models over the same samples and measure how their answers differ.
+
+    Args:
+        float_model: a path, a coremltools `MLModel` or a `Model`: the reference.
+        quantized_model: the same, of the model to judge.
+        samples: a sample folder or its path, or a list of input dictionaries, as coremltools' `compare_models`
+            takes it.
+        crop_and_scale: how images are brought to the input size: `center_crop`, `scale_fit` or `scale_fill`.
+        max_drop: the allowed drop as a share; a note tells when the samples are too few to resolve it.
+        allow_unknown_labels: whether folders may be named after no label; agreement is then all that counts.
+        engine: what executes models given by path: `auto`, `coreml` or `portable`.
+        workers: samples to run side by side; all cores by default.
+
+    Raises:
+        SampleError: samples are missing, unreadable, or do not fit the model.
+        PredictionError: a model answers NaN, infinite or constant values; the message names the samples.
+    """
+    reference = load_model(float_model, engine=engine)
+    inputs = make_inputs(
+        samples,
+        reference.description,
+        model_name=reference.name,
+        crop_and_scale=crop_and_scale,
+        allow_unknown_labels=allow_unknown_labels,
+    )
+    judged = load_model(quantized_model, engine=engine)
+    return compare_outputs(reference, judged, inputs, max_drop=max_drop, workers=workers)
+
+
+def compare_outputs(
+    float_model: Model,
+    quantized_model: Model,
+    inputs: InputSet,
+    *,
+    float_outputs: StreamedOutputs | None = None,
+    max_drop: float = 0.01,
+    workers: int | None = None,
+) -> Comparison:
+    """Compare two models over inputs; raises what `compare` raises.
+
+    Args:
+        float_model: the reference.
+        quantized_model: the model to judge.
+        inputs: for every sample.
+        float_outputs: the reference's outputs over the same inputs, to be shared between comparisons.
+        max_drop: the allowed drop as a share.
+        workers: samples to run side by side; all cores by default.
+    """
+    try:
+        return build_comparison(
+            float_outputs or StreamedOutputs(float_model.engine, inputs),
+            StreamedOutputs(quantized_model.engine, inputs, keep_bytes=0),
+            names=inputs.names,
+            labels=float_model.labels,
+            float_model=_identity(float_model),
+            quantized_model=_identity(quantized_model),
+            engine=quantized_model.engine.name,
+            versions=_versions(quantized_model),
+            samples=inputs.samples,
+            sample_labels=inputs.labels if float_model.labels else None,
+            scheme=str(quantized_model.scheme) if isinstance(quantized_model, QuantizedModel) else "",
+            compression=quantized_model.compression if isinstance(quantized_model, QuantizedModel) else None,
+            max_drop=max_drop,
+            workers=workers,
+        )
+    except SampleError:
+        if inputs.folder is not None:
+            check_readable(inputs.folder.samples)  # names all unreadable files, not only the first
+        raise
+
+
+def _identity(model: Model) -> ModelIdentity:
+    return ModelIdentity(name=model.name, digest=model.digest, size_bytes=model.size_bytes)
+
+
+def _versions(model: Model) -> dict[str, str]:
+    name, _, version = model.engine.version.partition(" ")
+    return {name: version, **{library: importlib.metadata.version(library) for library in MEASURING_LIBRARIES}}

@@ -1,0 +1,88 @@
+"""A small project in a temporary folder, as a user would have it, and three ways to run it."""
+
+import shutil
+
+import numpy as np
+import pytest
+from model_makers import LABELS, SIZE, small_network
+from PIL import Image
+
+import pytest_quantguard
+
+GATE = """
+import pytest
+
+@pytest.mark.quantized(bits={bits}, mode="{mode}")
+def test_gate(comparison, accuracy_snapshot):
+    assert comparison == accuracy_snapshot
+"""
+
+SETTINGS = """
+[pytest]
+quantguard-model = model.mlmodel
+quantguard-samples = photos
+"""
+
+
+def photos(count, seed=1):
+    """Coloured blocks that spread over the classes of `balanced_network`."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        blocks = rng.integers(0, 2, (4, 4, 3)) * rng.integers(0, 256, 3)
+        yield Image.fromarray(np.kron(blocks, np.ones((SIZE // 4, SIZE // 4, 1))).astype(np.uint8))
+
+
+def balanced_network(seed=0):
+    """The small network with a bias that makes every class about as likely, as training would."""
+    mlmodel = small_network(seed=seed)
+    model = pytest_quantguard.load_model(mlmodel)
+    scores = np.array([model.outputs({"image": image}).scores for image in photos(200, seed=2)])
+    spec = mlmodel.get_spec()
+    dense = next(layer for layer in spec.neuralNetworkClassifier.layers if layer.name == "dense").innerProduct
+    bias = np.array(dense.bias.floatValue) - np.log(scores).mean(axis=0)
+    dense.bias.floatValue[:] = (20 * bias).tolist()
+    dense.weights.floatValue[:] = (20 * np.array(dense.weights.floatValue)).tolist()
+    return type(mlmodel)(spec, skip_model_load=True)
+
+
+@pytest.fixture(scope="session")
+def project_files(tmp_path_factory):
+    """A model, and twelve images a label that the model recognises, made once."""
+    folder = tmp_path_factory.mktemp("project")
+    network = balanced_network()
+    network.save(str(folder / "model.mlmodel"))
+    model = pytest_quantguard.load_model(network)
+    counts = dict.fromkeys(LABELS, 0)
+    for index, image in enumerate(photos(2000)):
+        label = model.predict({"image": image})["label"]
+        if counts[label] < 12:
+            counts[label] += 1
+            (folder / "photos" / label).mkdir(parents=True, exist_ok=True)
+            image.save(folder / "photos" / label / f"{index:04}.png")
+    assert set(counts.values()) == {12}
+    return folder
+
+
+@pytest.fixture
+def project(pytester, project_files):
+    """The project's files in pytester's folder, with settings and without tests."""
+    shutil.copytree(project_files, pytester.path, dirs_exist_ok=True)
+    pytester.makefile(".ini", pytest=SETTINGS)
+    return pytester
+
+
+@pytest.fixture
+def gate(project):
+    """Writes a gated test of one scheme; returns the project."""
+
+    def write(bits=8, mode="linear"):
+        project.makepyfile(test_app=GATE.format(bits=bits, mode=mode))
+        return project
+
+    return write
+
+
+@pytest.fixture(params=[[], ["-n", "0"], ["-n", "2"]], ids=["plain", "-n 0", "-n 2"])
+def plugin_args(request):
+    """The three ways to run pytest: without xdist's options, in one process, and with two workers."""
+    return request.param
