@@ -1,6 +1,7 @@
 """Quantizing a model with a scheme, and proving that it happened."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from pytest_quantguard.schemes.neural_network import quantize_networks
 from pytest_quantguard.schemes.repairs import LOCK
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.supported import check_supported
+from pytest_quantguard.schemes.tensor import ALREADY_FLOAT16, ALREADY_QUANTIZED
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,11 +103,12 @@ def _scheme_error(error: BaseException | None) -> SchemeError | None:
 
 
 def _nothing_changed(compression: Compression, scheme: Scheme, name: str) -> str:
-    reasons = dict.fromkeys(reason for _, _, reason in compression.skipped)
-    if not reasons:
-        return f"{name} has no weights, so {scheme.title} changes nothing; gate a model that has some."
-    why = ", ".join(f"{sum(kept == reason for _, _, kept in compression.skipped)} {reason}" for reason in reasons)
+    reasons = Counter(reason for _, _, reason in compression.skipped)
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "it has none"
+    advice = "there is nothing to gate, so take the mark off"
+    if set(reasons) & {ALREADY_FLOAT16, ALREADY_QUANTIZED}:
+        advice = "quantize the float32 model it was made from"
     return (
-        f"{scheme.title} changes nothing in {name}: coremltools leaves its tensors as they are ({why}); quantize "
-        "the float32 model it was made from, or another model."
+        f"{scheme.title} changes nothing in {name}, because coremltools leaves its weight tensors as they are "
+        f"({why}); {advice}."
     )
