@@ -64,24 +64,25 @@ def _tensor(operation: Any, producers: dict[str, Any]) -> Tensor | None:
 def _stored_bits(operation: Any, producers: dict[str, Any]) -> int:
     """The bits of all values that go into a constexpr operation, in whole bytes per value as they are stored."""
     total = 0
-    for name, value in operation.attributes.items():
-        if name not in _DESCRIPTIVE:
-            total += _value_bits(value)
-    for name, argument in operation.inputs.items():
-        if name in _DESCRIPTIVE:
-            continue
-        for binding in argument.arguments:
-            if binding.WhichOneof("binding") == "value":
-                total += _value_bits(binding.value)
-            elif binding.name in producers:
-                total += _producer_bits(producers[binding.name], producers)
+    waiting, seen = [operation], set()
+    while waiting:
+        operation = waiting.pop()
+        total += sum(_value_bits(value) for name, value in operation.attributes.items() if _is_data(name))
+        for name, argument in operation.inputs.items():
+            for binding in argument.arguments if _is_data(name) else []:
+                if binding.WhichOneof("binding") == "value":
+                    total += _value_bits(binding.value)
+                    continue
+                # Two inputs may be outputs of one operation: weights and their mask.
+                producer = producers.get(binding.name)
+                if producer is not None and producer.outputs[0].name not in seen:
+                    seen.add(producer.outputs[0].name)
+                    waiting.append(producer)
     return total
 
 
-def _producer_bits(operation: Any, producers: dict[str, Any]) -> int:
-    if operation.type == "const":
-        return _value_bits(operation.attributes["val"])
-    return _stored_bits(operation, producers)
+def _is_data(name: str) -> bool:
+    return name not in _DESCRIPTIVE
 
 
 def _value_bits(value: Any) -> int:
