@@ -54,7 +54,7 @@ def make_accuracy_snapshot(
 class AccuracySnapshot(SnapshotAssertion):
     """Equal to a comparison that passes its baseline; fails the test itself otherwise.
 
-    `assert comparison == accuracy_snapshot` would be shortened by pytest, so the whole text is given to
+    pytest would shorten the explanation of `assert comparison == accuracy_snapshot`, so the whole text is given to
     `pytest.fail`. With `--snapshot-update` the baseline is written, with
     `--snapshot-update-new-only` a missing one.
     """

@@ -42,8 +42,9 @@ def read_baseline(path: Path) -> Record | None:
             names the file and says what to do.
     """
     try:
-        value = read_json(path, MAX_BYTES)
-        return None if value is None else check_baseline(value)
+        return check_baseline(read_json(path, MAX_BYTES))
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise BaselineError(f"The baseline {str(path)!r} cannot be read: {error.strerror}.") from error
     except ValueError as error:

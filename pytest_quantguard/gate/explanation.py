@@ -60,9 +60,9 @@ def _metric_cells(row: Row) -> tuple[str, ...]:
         change = change_text(metric, row.baseline, row.now, 2)
     return (
         shorten(clean(metric.title), 30),
-        UNKNOWN if row.baseline is None else entry_text(metric, row.baseline, 2),
+        UNKNOWN if row.baseline is None else entry_text(metric, row.baseline, 2, label_width=0),
         UNKNOWN if row.threshold is None else _threshold(row),
-        UNKNOWN if row.now is None else entry_text(metric, row.now, 2),
+        UNKNOWN if row.now is None else entry_text(metric, row.now, 2, label_width=12),
         change,
         "" if row.ok else "<",
     )
@@ -122,8 +122,8 @@ def _flipped_samples(samples: Sequence[SampleRow], verbosity: int) -> list[str]:
     rows: list[tuple[str, ...]] = [("sample", "label", "float answer", "quantized answer", "")]
     rows += [
         (
-            shorten(clean(row.name), 40),
-            "-" if row.label is None else shorten(clean(row.label), 18),
+            shorten(clean(row.name), 34),
+            "-" if row.label is None else shorten(clean(row.label), 16),
             _answer(row.float_answer, row.float_confidence),
             _answer(row.quantized_answer, row.quantized_confidence),
             "near-tie" if row.near_tie else "",
@@ -136,7 +136,7 @@ def _flipped_samples(samples: Sequence[SampleRow], verbosity: int) -> list[str]:
 
 
 def _answer(label: str, confidence: float) -> str:
-    return f"{shorten(clean(label), 18)} {percent(float(confidence))}"
+    return f"{shorten(clean(label), 16)} ({float(confidence) * 100:.1f} %)"
 
 
 def _of(shown: int, total: int) -> str:

@@ -37,18 +37,15 @@ def unwritable(folder: Path, error: OSError) -> BaselineError:
 
 
 def read_json(path: Path, max_bytes: int) -> Any:
-    """The value in a JSON file; None if there is no such file.
+    """The value in a JSON file.
 
     Raises:
         ValueError: the file is too large or holds no strict JSON (repeated keys and NaN are refused too); its text
             says why.
-        OSError: the file cannot be read.
+        OSError: the file is missing or cannot be read.
     """
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(max_bytes + 1)
-    except FileNotFoundError:
-        return None
+    with path.open("rb") as stream:
+        data = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ValueError(f"it is larger than {max_bytes:,} bytes")
     return parse_json(data.decode("utf-8"))

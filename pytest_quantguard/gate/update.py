@@ -91,7 +91,7 @@ def _refusal(record: Record, violated: list[Row]) -> str:
     if not violated:
         return ""
     first = violated[0]
-    where = "in the marker or the settings" if first.pinned else "in the baseline, where a person has edited it,"
+    where = "in the marker" if first.pinned else "in the baseline, where a person has edited it,"
     return (
         f"{scheme_title(record['comparison']['scheme'])}: {row_sentence(first)}, so the baseline is not updated; "
         f"change the threshold {where} first."

@@ -62,18 +62,21 @@ def number_text(metric: GatedMetric, value: Fraction | float, digits: int = 1) -
     return f"{float(value):.{digits}f} dB"
 
 
-def entry_text(metric: GatedMetric, entry: Entry, digits: int = 1) -> str:
-    """A measured value with what stands behind it: `98.2 % (442 of 450)`, `-4.5 points (-2 of 44, '8')`."""
+def entry_text(metric: GatedMetric, entry: Entry, digits: int = 1, label_width: int = 24) -> str:
+    """A measured value with what stands behind it: `98.2 % (442 of 450)`, `-4.5 points (-2 of 44, '8')`.
+
+    The label is cut to `label_width` characters, and left out if that is 0.
+    """
     text = number_text(metric, value_of(entry), digits)
     if not isinstance(entry, Mapping):
         return text
-    label = f", {quoted(entry['label'])}" if "label" in entry else ""
+    label = f", {quoted(entry['label'], label_width)}" if "label" in entry and label_width else ""
     return f"{text} ({entry['count']} of {entry['total']}{label})"
 
 
-def quoted(label: str) -> str:
+def quoted(label: str, width: int = 24) -> str:
     """A label in quotes, cut where it is long."""
-    return f"'{shorten(clean(label), 24)}'"
+    return f"'{shorten(clean(label), width)}'"
 
 
 def change_text(metric: GatedMetric, old: Entry, new: Entry, digits: int = 1) -> str:
