@@ -66,7 +66,10 @@ class Project:
 
     def run(self, *options):
         (self.folder / "results.jsonl").unlink(missing_ok=True)
-        return self.pytester.runpytest("-p", "no:quantguard", "-p", "no:cacheprovider", "-W", "error", *options)
+        off = [
+            word for name in ("quantguard", "hypothesispytest", "cacheprovider") for word in ("-p", f"no:{name}")
+        ]
+        return self.pytester.runpytest(*off, "-W", "error", *options)
 
     @property
     def results(self):
@@ -337,11 +340,12 @@ def test_no_run_deletes_a_baseline(project):
 
 def test_two_workers_write_every_baseline_and_delete_none(project):
     project.pytester.makepyfile(test_food=TWO_TESTS.format(broken=False))
-    result = project.run("--snapshot-update", "-n", "2")
+    workers = ("-n", "2", "-W", "ignore::pytest.PytestWarning")  # syrupy 6 warns of plain snapshots with xdist
+    result = project.run("--snapshot-update", *workers)
     result.assert_outcomes(passed=5)
     result.stdout.fnmatch_lines(["5 snapshots generated."])
     files = project.files
     assert len(files) == 6
     project.pytester.makepyfile(test_food=TWO_TESTS.format(broken=True))
-    project.run("--snapshot-update", "-n", "2").assert_outcomes(failed=1, passed=4)
+    project.run("--snapshot-update", *workers).assert_outcomes(failed=1, passed=4)
     assert project.files == files
