@@ -48,6 +48,9 @@ def balanced_network(seed=0):
 @pytest.fixture(scope="session")
 def project_files(tmp_path_factory):
     """A model, and twelve images a label that the model recognises, made once."""
+    # pytester forgets what an inner run imports first; this import takes seconds.
+    import sklearn.cluster  # noqa: F401
+
     folder = tmp_path_factory.mktemp("project")
     network = balanced_network()
     network.save(str(folder / "model.mlmodel"))
