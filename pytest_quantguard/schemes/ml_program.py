@@ -46,6 +46,7 @@ def quantize_program(mlmodel: Any, scheme: Scheme, *, name: str) -> Any:
 
 def _compress(mlmodel: Any, scheme: Scheme) -> Any:
     import coremltools.optimize.coreml as cto
+    import coremltools.optimize.coreml._quantization_passes  # noqa: F401  registers the passes; coremltools 8 forgets to
 
     if scheme.mode in ("linear", "linear_symmetric"):
         dtype = f"int{scheme.bits}"
