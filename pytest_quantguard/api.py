@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_quantguard.comparison import Comparison, Compression, ModelIdentity
-from pytest_quantguard.errors import SampleError, SchemeError
+from pytest_quantguard.errors import PredictionError, SampleError, SchemeError
 from pytest_quantguard.inputs import InputSet, make_inputs
 from pytest_quantguard.measure import StreamedOutputs, build_comparison
 from pytest_quantguard.runtime.model import Model, from_mlmodel, load_model
@@ -90,7 +90,8 @@ def compare(
 
     Raises:
         SampleError: samples are missing, unreadable, or do not fit the model.
-        PredictionError: a model answers NaN, infinite or constant values; the message names the samples.
+        PredictionError: the models have different labels, or one answers NaN, infinite or constant values; the
+            message names the samples.
     """
     reference = load_model(float_model, engine=engine)
     inputs = make_inputs(
@@ -123,6 +124,11 @@ def compare_outputs(
         max_drop: the allowed drop as a share.
         workers: samples to run side by side; all cores by default.
     """
+    if float_model.labels != quantized_model.labels:
+        raise PredictionError(
+            f"{quantized_model.name} has other labels than the float model {float_model.name}, or in another order; "
+            "compare models with the same labels."
+        )
     try:
         return build_comparison(
             float_outputs or StreamedOutputs(float_model.engine, inputs),
