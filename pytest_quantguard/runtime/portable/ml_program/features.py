@@ -22,10 +22,11 @@ def declare_inputs(scope: Scope, description: Any, function: Any) -> dict[str, s
             kind = declared.type.WhichOneof("type") if tensor_type is None else _describe(tensor_type)
             raise UnsupportedModelError(f"input '{name}' ({kind}) is not supported by the portable engine")
         shape = tensor_type.shape
-        dropped = name in images and len(shape) == 3
-        names[name] = scope.graph.input(name, COMPUTED_TYPES[tensor_type.dtype], (1, *shape) if dropped else shape)
+        # Features have no scalars: a vector of one element stands for them.
+        extra = (name in images and len(shape) == 3) or not shape
+        names[name] = scope.graph.input(name, COMPUTED_TYPES[tensor_type.dtype], (1, *shape) if extra else shape)
         node = names[name]
-        if dropped:
+        if extra:
             node = scope.graph.node("Squeeze", [node, scope.graph.constant([0])], name)
         scope.values[name] = Value(name, tensor_type, node=node)
     return names
@@ -50,6 +51,8 @@ def declare_outputs(scope: Scope, description: Any, block: Any, classified: Valu
         node = scope.write(value)
         if feature.type.WhichOneof("Type") == "imageType":
             node = _image(scope, value.type, node, name)
+        elif value.type.shape == ():
+            node = scope.graph.node("Unsqueeze", [node, scope.graph.constant([0])], name)
         names[name] = scope.graph.output(node, name, COMPUTED_TYPES[value.type.dtype])
     return names
 

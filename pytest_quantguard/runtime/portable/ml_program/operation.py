@@ -75,6 +75,11 @@ class MilOperation:
         """The ONNX name of an input."""
         return self._scope.write(self.values(parameter)[0])
 
+    def tensor_as(self, parameter: str, dtype: str) -> str:
+        """The ONNX name of an input, converted to a numpy type where it has another one."""
+        tensor = self.tensor(parameter)
+        return tensor if self.computed_type(parameter) == dtype else self.cast(tensor, dtype)
+
     def tensors(self, parameter: str) -> list[str]:
         """The ONNX names of an input that is a tuple."""
         return [self._scope.write(value) for value in self.values(parameter)]

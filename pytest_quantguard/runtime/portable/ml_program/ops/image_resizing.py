@@ -74,18 +74,48 @@ def resize_bilinear(op: MilOperation) -> str:
 def resize(op: MilOperation) -> str:
     """The last dimensions of a given size, linear or nearest (iOS 17); a size of 0 keeps the dimension"""
     count = op.integer("resized_dims")
+    mode, sampling = op.text("interpolation_mode", "LINEAR"), op.text("sampling_mode", "DEFAULT")
+    if mode != "LINEAR" and (mode != "NEAREST_NEIGHBOR" or sampling != "DEFAULT"):
+        op.refuse(f"interpolation_mode '{mode}' with sampling_mode '{sampling}'")
+    if not op.is_constant("shape"):
+        return _resize_to(op, _dynamic_sizes(op, count), mode, sampling)
     shape = op.shape("x")
     sizes = op.integers("shape")[-count:]
     for index in range(len(sizes)):
         kept = shape[len(shape) - len(sizes) + index]
         if sizes[index] == 0:
             sizes[index] = kept if kept is not None else op.refuse("a size of 0 for a flexible dimension")
-    mode, sampling = op.text("interpolation_mode", "LINEAR"), op.text("sampling_mode", "DEFAULT")
-    if mode == "LINEAR":
-        return _linear(op, sizes, sampling)
-    if mode != "NEAREST_NEIGHBOR" or sampling != "DEFAULT":
-        op.refuse(f"interpolation_mode '{mode}' with sampling_mode '{sampling}'")
-    return _nearest(op, sizes)
+    return _linear(op, sizes, sampling) if mode == "LINEAR" else _nearest(op, sizes)
+
+
+def _dynamic_sizes(op: MilOperation, count: int) -> str:
+    """All sizes of the result, of which the last ones are computed by the program."""
+    rank = op.rank("x")
+    last = op.node("Slice", op.int64("shape"), op.array([-count], "int64"), op.array([2**31 - 1], "int64"))
+    old = op.node("Shape", op.tensor("x"))
+    kept = op.node("Slice", old, op.array([rank - count], "int64"), op.array([rank], "int64"))
+    last = op.node("Where", op.node("Equal", last, op.array([0], "int64")), kept, last)
+    if count == rank:
+        return last
+    first = op.node("Slice", old, op.array([0], "int64"), op.array([rank - count], "int64"))
+    return op.node("Concat", first, last, axis=0)
+
+
+def _resize_to(op: MilOperation, sizes: str, mode: str, sampling: str) -> str:
+    """ONNX's Resize, for sizes that may be known at run time only."""
+    if sampling not in COORDINATES:
+        op.refuse(f"sampling_mode '{sampling}'")
+    linear = mode == "LINEAR"
+    return op.node(
+        "Resize",
+        op.tensor("x"),
+        "",
+        "",
+        sizes,
+        mode="linear" if linear else "nearest",
+        coordinate_transformation_mode=COORDINATES[sampling] if linear else "half_pixel",
+        nearest_mode="round_prefer_ceil",
+    )
 
 
 def _nearest(op: MilOperation, sizes: Sequence[int]) -> str:
@@ -106,13 +136,8 @@ def _upsampled_places(op: MilOperation, axis: int, factor: float) -> NDArray[np.
     size = op.shape("x")[axis]
     new = _scaled(op, axis, factor)
     assert size is not None
-    index = np.arange(new)
-    places = index * size // new
-    # Core ML does not say whether it divides by the factor or by the rounded sizes. They agree where the factor
-    # is a ratio of sizes; coremltools adds 1e-4 / size to such factors.
-    if abs(size * factor - new) > 1e-3 and not np.array_equal(places, np.floor(index / factor)):
-        op.refuse(f"scale factor {factor} for size {size}")
-    return np.asarray(places)
+    # By the rounded sizes, not by the factor: coremltools' test of fractional scales tells them apart.
+    return np.asarray(np.arange(new) * size // new)
 
 
 def _scaled(op: MilOperation, axis: int, factor: float) -> int:
@@ -129,12 +154,8 @@ def _linear(op: MilOperation, sizes: Sequence[int], mode: str) -> str:
         op.refuse(f"sampling_mode '{mode}'")
     if mode == "OFFSET_CORNERS" or 1 in sizes:
         return _by_matrices(op, x, sizes, mode)
-    scales = op.array([], "float32")
     kept = op.node("Shape", x, start=0, end=len(shape) - len(sizes))
-    target = op.node("Concat", kept, op.array(sizes, "int64"), axis=0)
-    return op.node(
-        "Resize", x, "", scales, target, mode="linear", coordinate_transformation_mode=COORDINATES[mode]
-    )
+    return _resize_to(op, op.node("Concat", kept, op.array(sizes, "int64"), axis=0), "LINEAR", mode)
 
 
 def _by_matrices(op: MilOperation, x: str, sizes: Sequence[int], mode: str) -> str:

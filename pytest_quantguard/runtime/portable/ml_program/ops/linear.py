@@ -1,5 +1,7 @@
 """Matrix products (MIL family `linear`)."""
 
+import numpy as np
+
 from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
 from pytest_quantguard.runtime.portable.ml_program.registry import operation
 
@@ -7,24 +9,27 @@ from pytest_quantguard.runtime.portable.ml_program.registry import operation
 @operation("linear")
 def linear(op: MilOperation) -> str:
     """x times the transposed weight, plus the bias"""
-    x = op.tensor("x")
-    if op.rank("x") == 2 and op.is_float("x"):
-        bias = [op.tensor("bias")] if op.has("bias") else []
-        return op.node("Gemm", x, op.tensor("weight"), *bias, transB=1)
+    _check_types(op, "x", "weight")
+    x, dtype = op.tensor("x"), op.computed_type("x")
+    bias = [op.tensor_as("bias", dtype)] if op.has("bias") else []
+    if op.rank("x") == 2 and dtype == "float32":
+        return op.node("Gemm", x, op.tensor_as("weight", dtype), *bias, transB=1)
     if op.is_constant("weight"):
-        weight = op.array(op.constant("weight").T, op.computed_type("weight"))
+        weight = op.array(op.constant("weight").T, dtype)
     else:
         weight = op.node("Transpose", op.tensor("weight"), perm=[1, 0])
     product = op.node("MatMul", x, weight)
-    return op.node("Add", product, op.tensor("bias")) if op.has("bias") else product
+    return op.node("Add", product, *bias) if bias else product
 
 
 @operation("matmul")
 def matmul(op: MilOperation) -> str:
     """numpy's matmul, optionally with the last two dimensions of either side swapped"""
+    dtype = op.computed_type("y" if op.is_constant("x") else "x")
+    _check_types(op, *(("y", "x") if op.is_constant("x") else ("x", "y")))
     sides = []
     for side in ("x", "y"):
-        tensor = op.tensor(side)
+        tensor = op.tensor_as(side, dtype)
         rank = op.rank(side)
         if op.flag(f"transpose_{side}") and rank > 1:
             order = list(range(rank))
@@ -40,3 +45,12 @@ def einsum(op: MilOperation) -> str:
     if "..." in equation or "->" not in equation:
         op.refuse(f"equation '{equation}'")
     return op.node("Einsum", *op.tensors("values"), equation=equation)
+
+
+def _check_types(op: MilOperation, given: str, constant: str) -> None:
+    """From iOS 17 on a constant side may be of another type; the result has the type of the other side."""
+    if op.computed_type(given) == "float32" or op.computed_type(constant) == "int32":
+        return
+    values = op.constant(constant)
+    if not np.array_equal(values, np.trunc(values)):
+        op.refuse("the product of whole numbers and fractions")

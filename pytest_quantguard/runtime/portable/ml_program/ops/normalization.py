@@ -78,9 +78,12 @@ def local_response_norm(op: MilOperation) -> str:
     """x / (k + alpha / size * sum of squares over neighbouring channels) ^ beta
 
     The channels are those of PyTorch: size // 2 before, (size - 1) // 2 after. ONNX's operator differs for even
-    sizes and takes four dimensions only.
+    sizes and takes four dimensions only. For three dimensions MIL's definition says the same, but coremltools'
+    test expects neighbours along the first dimension: refused.
     """
     x, rank = op.tensor("x"), op.rank("x")
+    if rank < 4:
+        op.refuse(f"an input of {rank} dimensions")
     size = op.integer("size")
     before, after = [0] * rank, [0] * rank
     before[1], after[1] = size // 2, (size - 1) // 2

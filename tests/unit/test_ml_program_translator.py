@@ -1,0 +1,265 @@
+"""Whole ML programs: inputs, outputs, labels, functions, and what is refused by name."""
+
+import numpy as np
+import onnxruntime
+import pytest
+from ml_program_makers import make_spec, run_spec
+from model_makers import LABELS, SIZE, small_program
+
+from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
+from pytest_quantguard.quiet import import_coremltools, quiet
+from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
+from pytest_quantguard.runtime.portable.ml_program.registry import WRITERS, operation, weight_operation
+from pytest_quantguard.runtime.portable.ml_program.translator import translate
+
+ct = import_coremltools()
+
+from coremltools.converters.mil.mil import Builder as mb  # noqa: E402
+
+VECTOR = {"x": np.float32([1, -2, 3])}
+
+
+def block_of(spec, function="main"):
+    body = spec.mlProgram.functions[function]
+    return body.block_specializations[body.opset]
+
+
+def test_a_classifier_gives_scores_and_no_other_outputs(tmp_path):
+    from pathlib import Path
+
+    mlmodel = small_program()
+    translation = translate(mlmodel.get_spec(), Path(mlmodel.weights_dir))
+    assert translation.outputs == {}
+    assert list(translation.inputs) == ["image"]
+    session = onnxruntime.InferenceSession(translation.onnx_model)
+    assert session.get_inputs()[0].shape == [1, 3, SIZE, SIZE]
+    assert session.get_inputs()[0].type == "tensor(float)"
+    (scores,) = session.run([translation.scores], {translation.inputs["image"]: np.ones((1, 3, SIZE, SIZE), "f4")})
+    assert scores.size == len(LABELS)
+    np.testing.assert_allclose(scores.sum(), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("color", ["RGB", "BGR", "GRAYSCALE"])
+def test_images_come_with_a_batch_dimension_and_leave_without(color):
+    channels = 1 if color == "GRAYSCALE" else 3
+    shape = (1, channels, 4, 6)
+    with quiet():
+
+        @mb.program(input_specs=[mb.TensorSpec(shape=shape)], opset_version=ct.target.iOS15)
+        def program(picture):
+            return mb.sub(x=255.0, y=picture, name="negative")
+
+        layout = getattr(ct.colorlayout, color)
+        mlmodel = ct.convert(
+            program,
+            convert_to="mlprogram",
+            compute_precision=ct.precision.FLOAT32,
+            inputs=[ct.ImageType(name="picture", shape=shape, color_layout=layout)],
+            skip_model_load=True,
+        )
+    spec = mlmodel.get_spec()
+    spec.description.output[0].type.CopyFrom(spec.description.input[0].type)
+    image = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    (found,) = run_spec(spec, {"picture": image}, None)
+    np.testing.assert_array_equal(found, 255 - image[0])
+
+
+def test_scalars_become_vectors_of_one_element(tmp_path):
+    spec = make_spec(lambda x: mb.reduce_sum(x=x), VECTOR, tmp_path)
+    assert run_spec(spec, VECTOR, tmp_path)[0].tolist() == [2]
+    spec = make_spec(lambda x: mb.square(x=x), {"x": ((1,), "float32")}, tmp_path)
+    for declared in (spec.mlProgram.functions["main"].inputs[0], block_of(spec).operations[-1].outputs[0]):
+        declared.type.tensorType.rank = 0
+        del declared.type.tensorType.dimensions[:]
+    assert run_spec(spec, {"x": np.float32([4])}, tmp_path)[0].tolist() == [16]
+
+
+def test_an_output_may_be_a_constant_or_an_input(tmp_path):
+    spec = make_spec(lambda x: [mb.identity(x=x), mb.const(val=np.float32([7, 8]))], VECTOR, tmp_path)
+    found = run_spec(spec, VECTOR, tmp_path)
+    assert [array.tolist() for array in found] == [[1, -2, 3], [7, 8]]
+
+
+def test_an_unknown_operation_is_refused_by_name(tmp_path):
+    spec = make_spec(lambda x: mb.relu(x=x, name="sharp"), VECTOR, tmp_path)
+    block_of(spec).operations[-1].type = "crop_resize"
+    with pytest.raises(UnsupportedModelError) as caught:
+        translate(spec, tmp_path)
+    message = "operation 'crop_resize' (output 'sharp') is not supported by the portable engine"
+    assert str(caught.value) == message
+
+
+def test_control_flow_is_refused_by_name(tmp_path):
+    def build(x):
+        return mb.cond(
+            pred=mb.squeeze(x=mb.greater(x=mb.reduce_sum(x=x), y=0.0)),
+            _true_fn=lambda: mb.relu(x=x),
+            _false_fn=lambda: mb.square(x=x),
+            name="branch",
+        )
+
+    spec = make_spec(lambda x: build(x), VECTOR, tmp_path)
+    with pytest.raises(UnsupportedModelError, match=r"operation 'cond' \(output '.*'\) is not supported"):
+        translate(spec, tmp_path)
+
+
+def test_an_unknown_parameter_is_refused_rather_than_ignored(tmp_path):
+    spec = make_spec(lambda x: mb.relu(x=x, name="sharp"), VECTOR, tmp_path)
+    message = block_of(spec).operations[-1]
+    message.inputs["softness"].CopyFrom(message.inputs["x"])
+    with pytest.raises(UnsupportedModelError, match=r"\(output 'sharp'\): parameter 'softness' is not supported"):
+        translate(spec, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda x: mb.gelu(x=x, mode="EXACT"), "operation 'gelu' (output 'y'): mode 'OTHER' is not supported"),
+        (lambda x: mb.cast(x=x, dtype="int32"), "operation 'cast' (output 'y'): dtype 'OTHER' is not supported"),
+    ],
+)
+def test_an_unknown_parameter_value_is_refused_by_name(build, message, tmp_path):
+    spec = make_spec(lambda x: mb.identity(x=build(x), name="z"), VECTOR, tmp_path)
+    for entry in block_of(spec).operations:
+        if entry.type == "const":
+            tensor = entry.attributes["val"].immediateValue.tensor
+            if tensor.WhichOneof("value") == "strings":
+                tensor.strings.values[0] = "OTHER"
+        elif entry.type in ("gelu", "cast"):
+            entry.outputs[0].name = "y"
+        else:
+            entry.inputs["x"].arguments[0].name = "y"
+    with pytest.raises(UnsupportedModelError) as caught:
+        translate(spec, tmp_path)
+    assert str(caught.value) == f"{message} by the portable engine"
+
+
+def test_a_parameter_that_must_be_known_and_is_not_is_refused_by_name(tmp_path):
+    def build(x, sizes):
+        return mb.split(x=x, split_sizes=[1, 2], axis=0, name="parts")
+
+    inputs = {**VECTOR, "sizes": np.int32([1, 2])}
+    spec = make_spec(build, inputs, tmp_path)
+    block_of(spec).operations[-1].inputs["split_sizes"].arguments[0].name = "sizes"
+    with pytest.raises(UnsupportedModelError, match="input 'split_sizes' that is no constant is not supported"):
+        translate(spec, tmp_path)
+
+
+def test_states_are_refused_by_name(tmp_path):
+    spec = make_spec(lambda x: mb.relu(x=x), VECTOR, tmp_path)
+    state = spec.mlProgram.functions["main"].inputs.add(name="memory")
+    state.type.stateType.wrappedType.tensorType.dataType = 11
+    with pytest.raises(UnsupportedModelError, match=r"input 'memory' \(stateType\) is not supported"):
+        translate(spec, tmp_path)
+
+
+def test_a_program_that_uses_what_it_never_computes_is_damaged(tmp_path):
+    spec = make_spec(lambda x: mb.relu(x=x), VECTOR, tmp_path)
+    block_of(spec).operations[-1].inputs["x"].arguments[0].name = "ghost"
+    with pytest.raises(ModelFileError, match="uses the value 'ghost', which it never computes"):
+        translate(spec, tmp_path)
+
+
+def test_a_missing_parameter_is_damage(tmp_path):
+    spec = make_spec(lambda x: mb.relu(x=x, name="y"), VECTOR, tmp_path)
+    del block_of(spec).operations[-1].inputs["x"]
+    with pytest.raises(ModelFileError, match=r"operation 'relu' \(output 'y'\) misses its input 'x'"):
+        translate(spec, tmp_path)
+
+
+def test_an_output_that_is_not_computed_is_damage(tmp_path):
+    spec = make_spec(lambda x: mb.relu(x=x, name="y"), VECTOR, tmp_path)
+    spec.description.output[0].name = "other"
+    with pytest.raises(ModelFileError, match="does not compute the model's output 'other'"):
+        translate(spec, tmp_path)
+
+
+def test_an_axis_out_of_range_is_damage(tmp_path):
+    spec = make_spec(lambda x: mb.softmax(x=x, axis=0, name="y"), VECTOR, tmp_path)
+    block_of(spec).operations[0].attributes["val"].immediateValue.tensor.ints.values[0] = 3
+    with pytest.raises(ModelFileError, match=r"\(output 'y'\): axis 3 is no axis of 1 dimensions"):
+        translate(spec, tmp_path)
+
+
+def test_the_block_of_the_named_operation_set_is_taken(tmp_path):
+    spec = make_spec(lambda x: mb.relu(x=x), VECTOR, tmp_path)
+    spec.mlProgram.functions["main"].opset = "CoreML77"
+    with pytest.raises(ModelFileError, match="no block for its operation set CoreML77"):
+        translate(spec, tmp_path)
+    body = spec.mlProgram.functions["main"]
+    body.opset = "Other"
+    body.block_specializations["Other"].CopyFrom(body.block_specializations["CoreML8"])
+    with pytest.raises(UnsupportedModelError, match="operation set 'Other' is not supported"):
+        translate(spec, tmp_path)
+
+
+def test_one_function_of_several_is_chosen(tmp_path):
+    spec = make_spec(lambda x: mb.relu(x=x, name="y"), VECTOR, tmp_path)
+    second = make_spec(lambda x: mb.square(x=x, name="y"), VECTOR, tmp_path)
+    spec.mlProgram.functions["second"].CopyFrom(second.mlProgram.functions["main"])
+    for name in ("main", "second"):
+        entry = spec.description.functions.add(name=name)
+        entry.input.extend(spec.description.input)
+        entry.output.extend(spec.description.output)
+    del spec.description.input[:], spec.description.output[:]
+    spec.description.defaultFunctionName = "second"
+
+    def answer(**options):
+        translation = translate(spec, tmp_path, **options)
+        session = onnxruntime.InferenceSession(translation.onnx_model)
+        return session.run([translation.outputs["y"]], {translation.inputs["x"]: VECTOR["x"]})[0].tolist()
+
+    assert answer() == [1, 4, 9]
+    assert answer(function_name="main") == [1, 0, 3]
+    with pytest.raises(ModelFileError, match="no function 'third'; it has: main, second"):
+        answer(function_name="third")
+
+
+def test_values_named_alike_in_the_graph_stay_apart(tmp_path):
+    """MIL names may look like those that the translator makes up."""
+
+    def build(x):
+        x = mb.square(x=x, name="scores")
+        return mb.add(x=mb.softmax(x=x, name="y__1"), y=x, name="y")
+
+    spec = make_spec(build, VECTOR, tmp_path)
+    squares = VECTOR["x"] ** 2
+    powers = np.exp(squares - squares.max())
+    np.testing.assert_allclose(run_spec(spec, VECTOR, tmp_path)[0], powers / powers.sum() + squares, rtol=1e-6)
+
+
+def test_an_operation_is_added_by_one_short_function(tmp_path, monkeypatch):
+    monkeypatch.delitem(WRITERS, "relu")
+    spec = make_spec(lambda x: mb.relu(x=x), VECTOR, tmp_path)
+    with pytest.raises(UnsupportedModelError):
+        translate(spec, tmp_path)
+
+    @operation("relu")
+    def negative(op: MilOperation) -> str:
+        return op.node("Neg", op.tensor("x"))
+
+    assert run_spec(spec, VECTOR, tmp_path)[0].tolist() == [-1, 2, -3]
+
+
+def test_an_operation_is_registered_once():
+    with pytest.raises(AssertionError, match="relu is registered twice"):
+        operation("relu")(lambda op: "x")
+    with pytest.raises(AssertionError, match="constexpr_cast is registered twice"):
+        weight_operation("constexpr_cast")(lambda op: op.constant("x"))
+
+
+def test_most_operations_of_coremltools_are_known():
+    """What is missing is listed, so that nobody has to find out by trying."""
+    from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
+
+    from pytest_quantguard.runtime.portable.ml_program.ops import DECODERS
+
+    defined = {name for name in SSAOpRegistry.core_ops if not name.startswith("_")}
+    missing = defined - set(WRITERS) - set(DECODERS) - {"const", "classify"}
+    random = {f"random_{kind}" for kind in ("bernoulli", "categorical", "normal", "uniform")}
+    control_flow = {"cond", "while_loop"}
+    lists = {"make_list", "list_length", "list_write", "list_read", "list_gather", "list_scatter"}
+    recurrent = {"gru", "rnn", "lstm"}
+    images = {"affine", "crop_resize", "resample"}
+    others = {"conv_quantized", "non_maximum_suppression", "read_state", "reverse_sequence", "slice_update"}
+    assert missing <= random | control_flow | lists | recurrent | images | others
