@@ -181,7 +181,7 @@ def test_chained_compression_counts_once_with_the_bits_of_the_whole_chain():
         joint = cto.palettize_weights(cto.prune_weights(model, prune), palettize, joint_compression=True)
     compression = measure_compression(model.get_spec(), joint.get_spec())
     assert compression.compressed == 2304 + 3072
-    # 4 bits for each fourth weight, the tables, and a mask of 1 bit per weight, which coremltools 8.0 stores twice.
+    # 4 bits for each fourth weight, the tables, and a mask of 1 bit per weight; coremltools 8.0 stores two masks.
     masks = compression.bits_per_weight - 4 / 4 - 2 * 16 * 16 / 5376
     assert masks == pytest.approx(round(masks), abs=0.01)
     assert round(masks) in (1, 2)
