@@ -13,7 +13,7 @@ from pytest_quantguard.runtime.portable.graph import ELEMENT_TYPES, OPSET, Graph
 Shape = tuple[int | None, ...]
 """Sizes of a tensor; None where the size depends on the values of an input."""
 
-# Values of integer constants up to this size help shape inference (the shape of a Reshape, the axes of a Squeeze).
+# Constants up to this size help shape inference by their values: a Reshape's shape, a Resize's factors.
 _KNOWN_SIZE = 1024
 
 
@@ -102,7 +102,7 @@ class Network:
             array = np.asarray(array, np.float32 if isinstance(array, float) else np.int64)
         value = self.graph.constant(array, hint)
         self._types[value] = helper.make_tensor_type_proto(ELEMENT_TYPES[array.dtype.name], array.shape)
-        if array.dtype.kind == "i" and array.size <= _KNOWN_SIZE:
+        if array.size <= _KNOWN_SIZE:
             self._known[value] = numpy_helper.from_array(array)
         return value
 
@@ -149,8 +149,12 @@ class Network:
         )
 
     def blob(self, value: str, shape: Shape | None = None) -> Blob:
-        """A blob from an ONNX value; without `shape`, of the value's own shape."""
-        return Blob(value, self.shape(value) if shape is None else shape)
+        """A blob from an ONNX value; without `shape`, or where that leaves sizes open, of the value's own shape."""
+        if shape is not None and None not in shape:
+            return Blob(value, shape)
+        if shape is None or self._types[value].tensor_type.HasField("shape"):
+            return Blob(value, self.shape(value))
+        return Blob(value, shape)
 
     def reshaped(self, blob: Blob, shape: Shape) -> str:
         """The blob's numbers, in the same order, as an ONNX value of `shape`."""

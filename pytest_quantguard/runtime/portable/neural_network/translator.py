@@ -59,6 +59,8 @@ def _add_layer(net: Network, message: Any, blobs: dict[str, Blob], model: str) -
         result = function(net, layer, *[blobs[name] for name in message.input])
     except ShapeError as error:
         raise layer.unsupported(str(error)) from error
+    except (ValueError, IndexError, ArithmeticError) as error:
+        raise layer.unsupported(f"a parameter that does not fit its inputs ({error})") from error
     results = [result] if isinstance(result, Blob) else result
     if len(results) != len(message.output):
         raise layer.unsupported(f"type {kind!r} with {len(message.output)} outputs")

@@ -57,7 +57,7 @@ def split(net: Network, layer: Layer, x: Blob) -> list[Blob]:
 
 @layer("splitND")
 def split_nd(net: Network, layer: Layer, x: Blob) -> list[Blob]:
-    """`SplitNDLayerParams`: along any axis, into equal parts or parts of given sizes."""
+    """`SplitNDLayerParams`: along any axis, into parts of equal or given sizes."""
     params = layer.params
     axis = int(params.axis)
     sizes = [int(size) for size in params.splitSizes]
@@ -65,10 +65,9 @@ def split_nd(net: Network, layer: Layer, x: Blob) -> list[Blob]:
     if parts != layer.outputs or not parts:
         raise layer.unsupported(f"a split into {parts} parts for {layer.outputs} outputs")
     if not sizes:
-        length = product(x.shape[axis : axis + 1 or None])
-        if length % parts:
-            raise layer.unsupported(f"a split of {length} into {parts} equal parts")
-        sizes = [length // parts] * parts
+        # Where they cannot be equal the first parts are one longer, as numpy.array_split does it.
+        length, longer = divmod(product(x.shape[axis : axis + 1 or None]), parts)
+        sizes = [length + (index < longer) for index in range(parts)]
     values = net.nodes("Split", [net.exact(x), net.constant(sizes)], parts, axis=axis)
     return [net.blob(value) for value in values]
 
@@ -87,7 +86,9 @@ def sequence_repeat(net: Network, layer: Layer, x: Blob) -> Blob:
 def tile(net: Network, layer: Layer, x: Blob, repeats: Blob | None = None) -> Blob:
     """`TileLayerParams`: repetitions per axis, as a parameter or an input."""
     if repeats is not None:
-        return net.blob(net.node("Tile", net.exact(x), net.integers(repeats)), (None,) * x.rank)
+        missing = net.constant([1] * (x.rank - repeats.size))
+        counted = net.node("Concat", missing, net.integers(repeats), axis=0)
+        return net.blob(net.node("Tile", net.exact(x), counted), (None,) * x.rank)
     counts = [int(count) for count in layer.params.reps]
     if not 1 <= len(counts) <= x.rank:
         raise layer.unsupported(f"{len(counts)} repetitions on an input of rank {x.rank}")

@@ -67,6 +67,62 @@ def resize_bilinear(net: Network, layer: Layer, x: Blob) -> Blob:
     return net.blob(value, (*x.shape[:-2], *net.shape(value)[-2:]))
 
 
+@layer("cropResize")
+def crop_resize(net: Network, layer: Layer, x: Blob, boxes: Blob) -> Blob:
+    """`CropResizeLayerParams`: boxes cut out of an image and scaled to one size."""
+    params = layer.params
+    height, width = known(x.shape[-2:])
+    targets = layer.pair(params.targetSize, 1)
+    if x.rank != 5 or x.shape[:2] != (1, 1) or boxes.rank != 5 or boxes.shape[1:] != (1, 4, 1, 1):
+        raise layer.unsupported(f"inputs of shapes {x.shape} and {boxes.shape} (one image and boxes of 4 are)")
+    number = boxes.shape[0] or 0
+    columns = net.nodes("Split", [net.reshaped(boxes, (number, 4))], 4, axis=1, num_outputs=4)
+    edges = _box_edges(net, layer, columns)
+    grids = []
+    for size, (start, end), target in zip((height, width), edges, targets, strict=True):
+        scale = net.constant(
+            (float(params.spatialScale) or 1.0) * (size - 1 if params.normalizedCoordinates else 1)
+        )
+        grids.append(_box_grid(net, layer, net.node("Mul", start, scale), net.node("Mul", end, scale), target))
+    # GridSample counts from -1, the centre of the first pixel, to 1, the centre of the last; width comes first.
+    full = net.constant([number, *targets])
+    rows = net.node("Expand", net.node("Unsqueeze", _signed(net, grids[0], height), net.constant([2])), full)
+    across = net.node("Expand", net.node("Unsqueeze", _signed(net, grids[1], width), net.constant([1])), full)
+    last = net.constant([-1])
+    points = net.node("Concat", net.node("Unsqueeze", across, last), net.node("Unsqueeze", rows, last), axis=-1)
+    repeated = net.node("Expand", net.image(x), net.constant([number, *known(x.shape[2:])]))
+    value = net.node("GridSample", repeated, points, mode="linear", padding_mode="border", align_corners=1)
+    return net.blob(value, (number, 1, *net.shape(value)[1:]))
+
+
+def _box_edges(net: Network, layer: Layer, columns: list[str]) -> list[tuple[str, str]]:
+    """(top, bottom) and (left, right) of the boxes (`BoxCoordinatesMode`)."""
+    mode = layer.params.boxIndicesMode
+    first, second, third, fourth = columns
+    if mode.boxMode == mode.CORNERS_HEIGHT_FIRST:
+        return [(first, third), (second, fourth)]
+    if mode.boxMode == mode.CORNERS_WIDTH_FIRST:
+        return [(second, fourth), (first, third)]
+    raise layer.unsupported(f"boxMode {mode.boxMode}")
+
+
+def _box_grid(net: Network, layer: Layer, start: str, end: str, outputs: int) -> str:
+    """Sampling points of each box, (boxes, outputs)."""
+    mode = layer.params.mode
+    span = net.node("Sub", end, start)
+    share = np.linspace(0, 1, outputs)
+    if mode.samplingMethod == mode.ALIGN_ENDPOINTS_MODE and outputs == 1:
+        share = np.array([0.5])
+    elif mode.samplingMethod not in (mode.STRICT_ALIGN_ENDPOINTS_MODE, mode.ALIGN_ENDPOINTS_MODE):
+        raise layer.unsupported(f"samplingMethod {mode.samplingMethod}")
+    return net.node("Add", start, net.node("Mul", span, net.constant(share.astype(np.float32)[None])))
+
+
+def _signed(net: Network, grid: str, size: int) -> str:
+    scaled = net.node("Mul", grid, net.constant(2.0 / max(1, size - 1)))
+    return net.node("Sub", scaled, net.constant(1.0))
+
+
 def _sampling_grid(layer: Layer, size: int, outputs: int) -> NDArray[np.float64]:
     """Where the outputs lie on the input's pixels (`SamplingMode`)."""
     mode = layer.params.mode
