@@ -149,7 +149,7 @@ class Network:
         )
 
     def blob(self, value: str, shape: Shape | None = None) -> Blob:
-        """A blob from an ONNX value; without `shape`, or where that leaves sizes open, of the value's own shape."""
+        """A blob from an ONNX value; of the value's own shape without `shape`, or where that leaves sizes open."""
         if shape is not None and None not in shape:
             return Blob(value, shape)
         if shape is None or self._types[value].tensor_type.HasField("shape"):
