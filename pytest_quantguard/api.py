@@ -126,8 +126,8 @@ def compare_outputs(
     """
     if float_model.labels != quantized_model.labels:
         raise PredictionError(
-            f"{quantized_model.name} has other labels than the float model {float_model.name}, or in another order; "
-            "compare models with the same labels."
+            f"{quantized_model.name} has other labels than the float model {float_model.name}, or in another "
+            "order; compare models with the same labels."
         )
     try:
         return build_comparison(
