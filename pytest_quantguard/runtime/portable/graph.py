@@ -32,11 +32,14 @@ class GraphBuilder:
     """
 
     def __init__(self, name: str = "model") -> None:
+        from onnx import ModelProto
+
         self.name = name
-        self._nodes: list[Any] = []
-        self._initializers: dict[str, Any] = {}
-        self._inputs: list[Any] = []
-        self._outputs: list[Any] = []
+        # Written to in place: copying a message copies the weights in it.
+        self._model = ModelProto(ir_version=IR_VERSION, producer_name="pytest-quantguard")
+        self._model.opset_import.add(domain="", version=OPSET)
+        self._graph = self._model.graph
+        self._graph.name = name
         self._taken: set[str] = {""}
         self._counters: dict[str, int] = {}
 
@@ -57,7 +60,7 @@ class GraphBuilder:
         from onnx import helper
 
         value = self.unique(name)
-        self._inputs.append(helper.make_tensor_value_info(value, ELEMENT_TYPES[dtype], list(shape)))
+        self._graph.input.append(helper.make_tensor_value_info(value, ELEMENT_TYPES[dtype], list(shape)))
         return value
 
     def output(self, value: str, name: str, dtype: str) -> str:
@@ -65,19 +68,20 @@ class GraphBuilder:
         from onnx import helper
 
         output = self.unique(name)
-        self._nodes.append(helper.make_node("Identity", [value], [output]))
-        self._outputs.append(helper.make_tensor_value_info(output, ELEMENT_TYPES[dtype], None))
+        self._graph.node.append(helper.make_node("Identity", [value], [output]))
+        self._graph.output.append(helper.make_tensor_value_info(output, ELEMENT_TYPES[dtype], None))
         return output
 
     def constant(self, array: NDArray[Any] | float | int | Sequence[int], hint: str = "constant") -> str:
         """Add a constant tensor; Python ints and sequences become int64, floats float32."""
-        from onnx import numpy_helper
-
         if not isinstance(array, np.ndarray):
             array = np.asarray(array, np.float32 if isinstance(array, float) else np.int64)
         name = self.unique(hint)
-        # An array that is not contiguous would be copied value by value.
-        self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        data_type = ELEMENT_TYPES[array.dtype.name]
+        self._graph.initializer.add(
+            name=name, data_type=data_type, dims=array.shape, raw_data=little_endian.tobytes()
+        )
         return name
 
     def node(self, operator: str, inputs: Sequence[str], hint: str | None = None, **attributes: Any) -> str:
@@ -91,21 +95,10 @@ class GraphBuilder:
         from onnx import helper
 
         names = [self.unique(hint or operator.lower()) for _ in range(outputs)]
-        self._nodes.append(helper.make_node(operator, list(inputs), names, **attributes))
+        self._graph.node.append(helper.make_node(operator, list(inputs), names, **attributes))
         return names
 
     def build(self) -> bytes:
         """The finished graph as a serialized ONNX `ModelProto`."""
-        from onnx import helper
-
-        graph = helper.make_graph(
-            self._nodes, self.name, self._inputs, self._outputs, list(self._initializers.values())
-        )
-        model = helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-            producer_name="pytest-quantguard",
-        )
-        data: bytes = model.SerializeToString()
+        data: bytes = self._model.SerializeToString()
         return data
