@@ -1,5 +1,7 @@
 """Whole ML programs: inputs, outputs, labels, functions, and what is refused by name."""
 
+import contextlib
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -263,3 +265,61 @@ def test_most_operations_of_coremltools_are_known():
     images = {"affine", "crop_resize", "resample"}
     others = {"conv_quantized", "non_maximum_suppression", "read_state", "reverse_sequence", "slice_update"}
     assert missing <= random | control_flow | lists | recurrent | images | others
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_program_with_flipped_bytes_is_translated_or_refused(seed, tmp_path):
+    from pathlib import Path
+
+    from coremltools import proto
+    from google.protobuf.message import DecodeError
+
+    mlmodel = small_program()
+    data = mlmodel.get_spec().SerializeToString()
+    generator = np.random.default_rng(seed)
+    survived = 0
+    for _ in range(60):
+        damaged = bytearray(data)
+        damaged[generator.integers(len(data))] = generator.integers(256)
+        spec = proto.Model_pb2.Model()
+        try:
+            spec.ParseFromString(bytes(damaged))
+        except DecodeError:
+            continue
+        if spec.WhichOneof("Type") == "mlProgram":
+            survived += 1
+            with contextlib.suppress(ModelFileError, UnsupportedModelError):
+                translate(spec, Path(mlmodel.weights_dir))
+    assert survived
+
+
+def test_parameters_that_do_not_fit_together_are_damage(tmp_path):
+    spec = make_spec(
+        lambda x: mb.crop(x=x, crop_height=[1, 0], crop_width=[0, 3], name="y"),
+        {"x": np.ones((1, 4, 4), "f4")},
+        tmp_path,
+    )
+    for entry in block_of(spec).operations:
+        if entry.type == "const":
+            entry.attributes["val"].immediateValue.tensor.ints.values.append(0)
+            entry.attributes["val"].type.tensorType.dimensions[0].constant.size = 3
+    with pytest.raises(ModelFileError, match=r"\(output 'y'\) has parameters that do not fit together"):
+        translate(spec, tmp_path)
+
+
+def test_constants_that_cannot_be_computed_are_damage(tmp_path):
+    spec = make_spec(
+        lambda x: mb.add(x=x, y=mb.square(x=np.float32([1, 2]), name="y")), {"x": np.ones(2, "f4")}, tmp_path
+    )
+    for entry in block_of(spec).operations:
+        if entry.type == "square":
+            entry.type = "reduce_sum"
+            entry.inputs["axes"].arguments.add().value.CopyFrom(axes_value([5]))
+    with pytest.raises(ModelFileError, match=r"\(output 'y'\) cannot be computed with its constants"):
+        translate(spec, tmp_path)
+
+
+def axes_value(numbers):
+    from coremltools.converters.mil.backend.mil.helper import create_tensor_value
+
+    return create_tensor_value(np.int32(numbers))

@@ -123,7 +123,9 @@ def test_a_truncated_weight_file_is_refused(tmp_path):
         WeightFiles(tmp_path).read(NAME, offset, "fp32", (1000,))
 
 
-@pytest.mark.parametrize("name", ["@model_path/../weight.bin", "@model_path/weights/../../x", "/etc/passwd", ".."])
+@pytest.mark.parametrize(
+    "name", ["@model_path/../weight.bin", "@model_path/weights/../../x", "/etc/passwd", "..", "a\0b"]
+)
 def test_a_weight_file_outside_the_package_is_refused(name, tmp_path):
     (tmp_path / "weight.bin").write_bytes(b"x" * 200)
     (tmp_path / "inside").mkdir()

@@ -19,6 +19,9 @@ from pytest_quantguard.runtime.portable.ml_program.weight_files import WeightFil
 # Larger results are left to onnxruntime, so that a small program cannot fill the memory while it is translated.
 MAX_FOLDED_ELEMENTS = 1_000_000
 
+# What an operation becomes: the ONNX name of a node, or an array known now.
+Result = str | NDArray[Any]
+
 
 class BlockTranslator:
     """Translates the operations of a block one after the other.
@@ -44,15 +47,14 @@ class BlockTranslator:
             self._bind(op, [op.values("val")[0].constant])
         elif op.name == "classify":
             self.probabilities = op.values("probabilities")[0]
-        elif op.name in DECODERS:
-            decoded = DECODERS[op.name](op)
-            self._bind(op, list(decoded) if isinstance(decoded, tuple) else [decoded])
-        elif op.name not in WRITERS or message.blocks:
+        elif message.blocks or (op.name not in WRITERS and op.name not in DECODERS):
             raise UnsupportedModelError(f"{op} is not supported by the portable engine")
+        elif op.name in DECODERS:
+            self._bind(op, _translate(op))
         elif _is_foldable(op):
             self._bind(op, _fold(self._operation(message, Scope(GraphBuilder(), self.scope.values))))
         else:
-            self._bind(op, _write(op))
+            self._bind(op, _translate(op))
 
     def _operation(self, message: Any, scope: Scope) -> MilOperation:
         inputs = {
@@ -81,7 +83,7 @@ class BlockTranslator:
         return self.scope.values[binding.name]
 
     def _bind(self, op: MilOperation, results: list[Any]) -> None:
-        """Give names to an operation's results: ONNX names (str) or arrays known now."""
+        """Give names to an operation's results."""
         if len(results) != len(op.output_names):
             op.refuse(f"having {len(op.output_names)} outputs")
         for name, declared, result in zip(op.output_names, op.output_types, results, strict=True):
@@ -110,23 +112,26 @@ def _is_foldable(op: MilOperation) -> bool:
     return True
 
 
-def _fold(op: MilOperation) -> list[NDArray[Any] | str]:
+def _fold(op: MilOperation) -> list[Result]:
     """The results of an operation whose inputs are all known."""
-    results = _write(op)
+    results = _translate(op)
     nodes = [result for result in results if isinstance(result, str)]
     if len(nodes) != len(op.output_types):
         return results
     dtypes = [COMPUTED_TYPES[tensor_type.dtype] for tensor_type in op.output_types if tensor_type is not None]
-    return list(evaluate(op.graph, nodes, dtypes))
+    return list(evaluate(op, nodes, dtypes))
 
 
-def _write(op: MilOperation) -> list[NDArray[Any] | str]:
-    """Write an operation's nodes; refuses parameters that its function did not look at."""
-    written = WRITERS[op.name](op)
+def _translate(op: MilOperation) -> list[Result]:
+    """The results of an operation's function; refuses parameters that the function did not look at."""
+    try:
+        found = DECODERS[op.name](op) if op.name in DECODERS else WRITERS[op.name](op)
+    except (ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError) as error:
+        raise ModelFileError(f"{op} has parameters that do not fit together ({error}); is it damaged?") from error
     unknown = sorted(set(op.inputs) - op.read)
     if unknown:
         op.refuse(f"parameter '{unknown[0]}'")
-    return list(written) if isinstance(written, list) else [written]
+    return list(found) if isinstance(found, list | tuple) else [found]
 
 
 def _fits(declared: tuple[int | None, ...] | None, actual: tuple[int, ...]) -> bool:

@@ -92,7 +92,7 @@ class WeightFiles:
         if parts[:1] == [WEIGHTS]:
             parts = parts[1:]
         folder = self.weights_dir.resolve()
-        path = folder.joinpath(*parts).resolve()
+        path = folder.joinpath(*parts).resolve() if "\0" not in file_name else Path()
         if not path.is_relative_to(folder):
             raise ModelFileError(
                 f"The model names a weight file outside its package ({file_name}); do not use it."
