@@ -40,8 +40,7 @@ def read_json(path: Path, max_bytes: int) -> Any:
     """The value in a JSON file.
 
     Raises:
-        ValueError: the file is too large or holds no strict JSON (repeated keys and NaN are refused too); its text
-            says why.
+        ValueError: the file is too large or holds no JSON, or repeats a key; the text says why.
         OSError: the file is missing or cannot be read.
     """
     with path.open("rb") as stream:
@@ -52,22 +51,19 @@ def read_json(path: Path, max_bytes: int) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """The value of strict JSON text; raises ValueError for anything else."""
+    """The value of JSON text; raises ValueError for anything else and for repeated keys."""
     if any(line.startswith(("<<<<<<< ", ">>>>>>> ")) for line in text.splitlines()):
         raise ValueError("it holds an unresolved merge conflict")
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=_unique)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"it repeats the key {next(name for name in names if names.count(name) > 1)!r}")
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise ValueError(f"it repeats the key {name!r}")
+        values[name] = value
     return values
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"it holds {constant}, which is no number")

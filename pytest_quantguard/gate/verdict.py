@@ -111,9 +111,9 @@ def compare_rows(
 
 
 def is_automatic(name: str, baseline: Record) -> bool:
-    """Whether a stored threshold is what creation gave, so neither pinned nor edited by a person."""
+    """Whether a stored threshold is what creation gives, so that nobody has chosen it."""
     threshold = baseline["thresholds"][name]
-    if threshold is None or name not in baseline["metrics"] or name in baseline.get("pinned", []):
+    if threshold is None or name not in baseline["metrics"]:
         return False
     automatic = automatic_threshold(metric_of(name), baseline["metrics"][name], baseline["max_drop"])
     return exact(threshold) == exact(automatic)
