@@ -15,8 +15,9 @@ from pytest_quantguard.samples.prepare import check_readable
 from pytest_quantguard.samples.sample import SampleFolder
 from pytest_quantguard.schemes.scheme import LutFunction, Scheme
 
-MEASURING_LIBRARIES = ("coremltools", "numpy", "pillow")
-"""Libraries whose version may change a measurement, besides the engine's own."""
+MEASURING_LIBRARIES = ("coremltools", "numpy", "pillow", "protobuf", "scikit-learn")
+"""Libraries whose version may change a measurement, besides the engine's own: with another protobuf, coremltools
+computes scales in another precision."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -1,6 +1,7 @@
 """A model that is read and can be executed."""
 
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
 from pytest_quantguard.models.artifact import save_model, serialize
 from pytest_quantguard.models.describe import describe
 from pytest_quantguard.models.description import Label, ModelDescription
-from pytest_quantguard.models.files import read_model_file
+from pytest_quantguard.models.files import ModelFile, read_model_file
 from pytest_quantguard.quiet import import_coremltools, quiet
 from pytest_quantguard.runtime import ENGINES
 from pytest_quantguard.runtime.engine import Engine, Outputs
@@ -89,7 +90,7 @@ def load_model(model: str | Path | Any, *, engine: str = "auto") -> Model:
     if not isinstance(model, str | Path):
         return from_mlmodel(model, name="model", engine=engine)
     file = read_model_file(model)
-    mlmodel = _open(file.path, choose_engine(engine))
+    mlmodel = _open(file, choose_engine(engine))
     return Model(
         name=file.path.name,
         mlmodel=mlmodel,
@@ -145,7 +146,14 @@ def make_engine(mlmodel: Any, spec: Any, weights_dir: Path | None, *, name: str,
     return PortableEngine(spec, weights_dir, name=name)
 
 
-def _open(path: Path, engine: str) -> Any:
+def _open(file: ModelFile, engine: str) -> Any:
+    """The coremltools model of a file, made from its parts.
+
+    Given a package's path, coremltools would write the package's `Manifest.json` anew.
+    """
     coremltools = import_coremltools()
-    with quiet():
-        return coremltools.models.MLModel(str(path.resolve()), skip_model_load=engine != "coreml")
+    weights_dir = str(file.weights_dir) if file.weights_dir else None
+    with quiet(), tempfile.TemporaryDirectory() as empty:
+        if weights_dir is None and file.spec.WhichOneof("Type") == "mlProgram":
+            weights_dir = empty  # coremltools wants a folder, even for a program without weights
+        return coremltools.models.MLModel(file.spec, weights_dir=weights_dir, skip_model_load=engine != "coreml")
