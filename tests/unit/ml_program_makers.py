@@ -75,6 +75,13 @@ def expected_by_coremltools(build, inputs, target="iOS18"):
     return [np.asarray(variable.val) for variable in found]
 
 
+def pack_bits(values, bits):
+    """Values of a few bits as bytes, by definition: one long number, low bits first."""
+    values = [int(value) % 2**bits for value in np.ravel(values)]
+    number = sum(value << (bits * index) for index, value in enumerate(values))
+    return np.frombuffer(number.to_bytes(-(-bits * len(values) // 8), "little"), np.uint8)
+
+
 def _shape_and_type(value):
     return (value.shape, value.dtype.name) if isinstance(value, np.ndarray) else value
 

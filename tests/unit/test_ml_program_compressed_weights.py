@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ml_program_makers import make_spec, run_spec
+from ml_program_makers import make_spec, pack_bits, run_spec
 
 from pytest_quantguard.errors import ModelFileError
 from pytest_quantguard.quiet import import_coremltools, quiet
@@ -19,7 +19,6 @@ ct = import_coremltools()
 from coremltools.converters.mil.mil import Builder as mb  # noqa: E402
 from coremltools.converters.mil.mil.ops.defs.iOS16 import constexpr_ops as ios16  # noqa: E402
 from coremltools.converters.mil.mil.ops.defs.iOS18 import compression as ios18  # noqa: E402
-from coremltools.optimize._utils import pack_elements_into_bits  # noqa: E402
 
 RNG = np.random.default_rng(11)
 FLOATS = (np.float32, np.float16)
@@ -66,7 +65,7 @@ def test_affine_dequantize(dtype, stored, axis):
 def test_lookup_tables_of_ios16(bits, dtype):
     shape = np.uint32([5, 3, 7])
     lut = RNG.integers(0, 100, 2**bits).astype(dtype)
-    indices = pack_elements_into_bits(RNG.integers(0, 2**bits, 105).astype(np.uint8), bits)
+    indices = pack_bits(RNG.integers(0, 2**bits, 105), bits)
     expected = ios16.constexpr_lut_to_dense.decompress(lut, indices, shape)
     assert_same(decode("constexpr_lut_to_dense", lut=lut, indices=indices, shape=shape), expected)
 
@@ -74,7 +73,7 @@ def test_lookup_tables_of_ios16(bits, dtype):
 @pytest.mark.parametrize("dtype", [*FLOATS, np.int8, np.uint8])
 def test_sparse_weights_of_ios16(dtype):
     mask = RNG.integers(0, 2, 105).astype(np.uint8)
-    packed, shape = pack_elements_into_bits(mask, 1), np.uint32([5, 3, 7])
+    packed, shape = pack_bits(mask, 1), np.uint32([5, 3, 7])
     nonzero = RNG.integers(1, 100, mask.sum()).astype(dtype)
     expected = ios16.constexpr_sparse_to_dense.decompress(nonzero, packed, shape)
     assert_same(decode("constexpr_sparse_to_dense", nonzero_data=nonzero, mask=packed, shape=shape), expected)

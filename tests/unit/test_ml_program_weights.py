@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ml_program_makers import pack_bits
 
 from pytest_quantguard.errors import ModelFileError
 from pytest_quantguard.quiet import import_coremltools
@@ -67,10 +68,7 @@ def test_every_type_that_coremltools_writes_is_read(dtype, tmp_path):
 @given(st.sampled_from([1, 2, 3, 4, 6, 8]), st.data())
 def test_unpacking_inverts_packing(bits, data):
     values = data.draw(st.lists(st.integers(0, 2**bits - 1), max_size=40))
-    # Packed by definition: one long number, low bits first.
-    number = sum(value << (bits * index) for index, value in enumerate(values))
-    packed = np.frombuffer(number.to_bytes(-(-bits * len(values) // 8), "little"), np.uint8)
-    assert unpack_bits(packed, bits, len(values)).tolist() == values
+    assert unpack_bits(pack_bits(values, bits), bits, len(values)).tolist() == values
 
 
 def test_a_tensor_stored_as_another_type_is_refused(tmp_path):
@@ -183,11 +181,9 @@ def test_every_immediate_tensor_that_coremltools_writes_is_read(dtype):
 
 @pytest.mark.parametrize("dtype", ["int4", "uint1", "uint2", "uint3", "uint4", "uint6"])
 def test_immediate_tensors_narrower_than_a_byte_are_unpacked(dtype):
-    from coremltools.optimize._utils import pack_elements_into_bits
-
     array = BLOBS[dtype][1]
     value = tensor_value(dtype, SHAPE)
-    value.immediateValue.tensor.bytes.values = pack_elements_into_bits(array.reshape(-1), int(dtype[-1])).tobytes()
+    value.immediateValue.tensor.bytes.values = pack_bits(array, int(dtype[-1])).tobytes()
     np.testing.assert_array_equal(read_value(value, WeightFiles(None)), array)
 
 
