@@ -63,8 +63,20 @@ def unpack_integers(packed: bytes, count: int, bits: int, *, name: str = "weight
         )
     if bits == 8:
         return data
-    flags = np.unpackbits(data, count=count * bits).reshape(count, bits)
-    return np.packbits(flags, axis=1)[:, 0] >> np.uint8(8 - bits)
+    if bits == 1:
+        return np.unpackbits(data, count=count)
+    groups = -(-count // 8)  # eight values fill `bits` bytes exactly
+    octets = np.zeros((groups, 8), np.uint8)
+    filled = np.zeros(groups * bits, np.uint8)
+    filled[: len(data)] = data
+    octets[:, 8 - bits :] = filled.reshape(groups, bits)
+    words: NDArray[Any] = octets.view(">u8").astype(np.uint64)[:, 0]
+    # One value becomes two of half the bits, three times over.
+    for width, dtype in ((4 * bits, np.uint32), (2 * bits, np.uint16), (bits, np.uint8)):
+        mask = words.dtype.type(2**width - 1)
+        words = np.stack([(words >> words.dtype.type(width)).astype(dtype), (words & mask).astype(dtype)], axis=1)
+        words = words.ravel()
+    return words[:count]
 
 
 def _quantized(weights: Any, shape: tuple[int, ...], axis: int, name: str) -> NDArray[np.float32]:
