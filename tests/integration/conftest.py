@@ -48,8 +48,12 @@ def balanced_network(seed=0):
 @pytest.fixture(scope="session")
 def project_files(tmp_path_factory):
     """A model, and twelve images a label that the model recognises, made once."""
-    # pytester forgets what an inner run imports first; this import takes seconds.
-    import sklearn.cluster  # noqa: F401
+    # pytester forgets what an inner run imports first; these imports take seconds.
+    import syrupy.extensions.json  # noqa: F401
+
+    import pytest_quantguard.gate.assertion
+    import pytest_quantguard.schemes.quantize
+    import pytest_quantguard.workbench
 
     folder = tmp_path_factory.mktemp("project")
     network = balanced_network()
@@ -64,6 +68,14 @@ def project_files(tmp_path_factory):
             image.save(folder / "photos" / label / f"{index:04}.png")
     assert set(counts.values()) == {12}
     return folder
+
+
+@pytest.fixture(autouse=True)
+def inner_runs_stand_alone(monkeypatch):
+    """They are no workers of the outer run, and do without hypothesis, whose plugin costs each a second."""
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
 
 
 @pytest.fixture
