@@ -358,6 +358,87 @@ def test_scattering_combines_old_and_new(mode, combine, tmp_path):
     np.testing.assert_allclose(found[1], expected, rtol=1e-6)
 
 
+SQUARE = np.float32([[[[11, 22], [33, 44]]]])
+PLACES = np.float32([[[[-1, -2], [-3.7, -1]], [[0, 0], [3.5, 1.2]]]])
+
+
+@pytest.mark.parametrize(
+    ("sampling", "padding", "value", "coordinates", "aligned", "expected"),
+    [
+        # Expected values are those of coremltools' own test of the operation.
+        ("bilinear", "constant", 6.17, "normalized_minus_one_to_one", True, [8.585, 6.17, 27.5, 6.17]),
+        ("nearest", "border", -1.0, "unnormalized", False, [11, 11, 11, 44]),
+        ("bilinear", "reflection", -1.0, "normalized_zero_to_one", True, [22, 36.3, 11, 34.1]),
+        # By hand, reflected at the edges -0.5 and 1.5: (0, 1), (0.3, 0), (0, 0) and (-0.5, 1.2), which is (0, 1).
+        ("bilinear", "symmetric", 0.0, "unnormalized", False, [33, 14.3, 11, 33]),
+        ("bilinear", "constant", 0.0, "normalized_minus_one_to_one", False, [0, 0, 27.5, 0]),
+    ],
+)
+def test_resampling_reads_between_pixels(sampling, padding, value, coordinates, aligned, expected, tmp_path):
+    def build(x, places):
+        return mb.resample(
+            x=x,
+            coordinates=places,
+            sampling_mode=sampling,
+            padding_mode=padding,
+            padding_value=value,
+            coordinates_mode=coordinates,
+            align_corners=aligned,
+        )
+
+    found = run_program(build, {"x": SQUARE, "places": PLACES}, tmp_path)
+    np.testing.assert_allclose(found.reshape(-1), expected, rtol=1e-5)
+
+
+def test_affine_transforms_the_grid(tmp_path):
+    def build(x, matrix):
+        return mb.affine(
+            x=x,
+            transform_matrix=matrix,
+            output_height=3,
+            output_width=2,
+            sampling_mode="bilinear",
+            padding_mode="constant",
+            padding_value=0.0,
+            coordinates_mode="normalized_minus_one_to_one",
+            align_corners=True,
+        )
+
+    # x' = y, y' = x: the transposed image, its columns at three places
+    found = run_program(build, {"x": SQUARE, "matrix": np.float32([[0, 1, 0, 1, 0, 0]])}, tmp_path)
+    np.testing.assert_allclose(found[0, 0], [[11, 33], [16.5, 38.5], [22, 44]], rtol=1e-6)
+
+
+def test_sequences_are_reversed_up_to_their_length(tmp_path):
+    x = np.arange(2 * 4 * 3, dtype=np.float32).reshape(2, 4, 3)
+    found = run_program(
+        lambda x, lengths: mb.reverse_sequence(x=x, lengths=lengths, seq_axis=1, batch_axis=0),
+        {"x": x, "lengths": np.int32([3, 0])},
+        tmp_path,
+    )
+    np.testing.assert_array_equal(found, np.stack([x[0, [2, 1, 0, 3]], x[1]]))
+
+
+def test_a_slice_is_replaced(tmp_path):
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    update = -np.ones((3, 2), np.float32)
+
+    def build(x, update):
+        return mb.slice_update(
+            x=x,
+            update=update,
+            begin=[-1, 0, 3],
+            end=[0, 0, 0],
+            stride=[1, 1, -2],
+            end_mask=[False, True, True],
+            squeeze_mask=[True, False, False],
+        )
+
+    expected = x.copy()
+    expected[-1, :, 3::-2] = update
+    np.testing.assert_array_equal(run_program(build, {"x": x, "update": update}, tmp_path), expected)
+
+
 def test_dequantize_inverts_quantize(tmp_path):
     scale, zero = np.float32([0.1, 0.2, 0.3, 0.4]), np.uint8([10, 20, 30, 40])
 

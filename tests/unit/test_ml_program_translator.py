@@ -262,9 +262,8 @@ def test_most_operations_of_coremltools_are_known():
     control_flow = {"cond", "while_loop"}
     lists = {"make_list", "list_length", "list_write", "list_read", "list_gather", "list_scatter"}
     recurrent = {"gru", "rnn", "lstm"}
-    images = {"affine", "crop_resize", "resample"}
-    others = {"conv_quantized", "non_maximum_suppression", "read_state", "reverse_sequence", "slice_update"}
-    assert missing <= random | control_flow | lists | recurrent | images | others
+    others = {"conv_quantized", "crop_resize", "non_maximum_suppression", "read_state"}
+    assert missing <= random | control_flow | lists | recurrent | others
 
 
 @pytest.mark.parametrize("seed", range(5))
