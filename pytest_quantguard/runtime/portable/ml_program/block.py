@@ -87,11 +87,11 @@ class BlockTranslator:
         if len(results) != len(op.output_names):
             op.refuse(f"having {len(op.output_names)} outputs")
         for name, declared, result in zip(op.output_names, op.output_types, results, strict=True):
+            if isinstance(result, np.ndarray) and declared is not None and not _fits(declared.shape, result.shape):
+                raise ModelFileError(f"{op} declares shape {declared.shape}, but has {result.shape}.")
             if op.name == "const":
                 self.scope.values[name] = Value(name, declared, result)
             elif isinstance(result, np.ndarray):
-                if declared is not None and not _fits(declared.shape, result.shape):
-                    raise ModelFileError(f"{op} declares shape {declared.shape}, but has {result.shape}.")
                 self.scope.values[name] = constant_value(name, result)
             else:
                 self.scope.values[name] = Value(name, declared, node=result)
@@ -104,10 +104,8 @@ def _is_foldable(op: MilOperation) -> bool:
     for tensor_type in op.output_types:
         if tensor_type is None or tensor_type.shape is None or tensor_type.dtype not in COMPUTED_TYPES:
             return False
-        if (
-            math.prod(size if size is not None else MAX_FOLDED_ELEMENTS for size in tensor_type.shape)
-            > MAX_FOLDED_ELEMENTS
-        ):
+        sizes = [size for size in tensor_type.shape if size is not None]
+        if len(sizes) < len(tensor_type.shape) or math.prod(sizes) > MAX_FOLDED_ELEMENTS:
             return False
     return True
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
-from pytest_quantguard.runtime.portable.graph import GraphBuilder
+from pytest_quantguard.runtime.portable.graph import ELEMENT_TYPES, GraphBuilder
 from pytest_quantguard.runtime.portable.ml_program.mil_types import COMPUTED_TYPES, TensorType
 from pytest_quantguard.runtime.portable.ml_program.scope import Scope, Value
 
@@ -210,6 +210,4 @@ class MilOperation:
 
     def cast(self, tensor: str, dtype: str) -> str:
         """Write a conversion to a numpy type."""
-        from pytest_quantguard.runtime.portable.graph import ELEMENT_TYPES
-
         return self.node("Cast", tensor, to=ELEMENT_TYPES[dtype])

@@ -53,6 +53,6 @@ def _function(spec: Any, name: str | None) -> tuple[Any, Any]:
 
 def _opset_version(opset: str) -> int:
     digits = opset.removeprefix("CoreML")
-    if not digits.isdigit():
+    if not digits.isdecimal():
         raise UnsupportedModelError(f"operation set '{opset}' is not supported by the portable engine")
     return int(digits)
