@@ -79,6 +79,20 @@ def test_layers_after_a_shape_that_is_an_input():
     close(run(layers, {"x": X, "s": np.float32([6, 4])}, exact=True), np.ones(4))
 
 
+def test_a_shape_that_the_network_puts_together_is_known_beforehand():
+    """Converted models with flexible inputs compute the shapes of their reshapes from the input's shape."""
+
+    def layers(builder):
+        builder.add_get_shape("shape", "x", "shape")
+        builder.add_slice_static("first", "shape", "first", [0], [1], [1], [False], [False])
+        builder.add_load_constant_nd("rest", "rest", np.float32([6]), (1,))
+        builder.add_concat_nd("target", ["first", "rest"], "target", axis=0)
+        builder.add_reshape_dynamic("reshape", ["x", "target"], "flat")
+        builder.add_inner_product("fc", np.eye(6), None, 6, 6, False, "flat", "y")
+
+    close(run(layers, {"x": X}, exact=True), X.reshape(4, 6))
+
+
 def test_expand_dims_and_squeeze():
     y = run(lambda b: b.add_expand_dims("e", "x", "y", axes=[0, -1]), {"x": X}, exact=True)
     close(y, X[None, ..., None])

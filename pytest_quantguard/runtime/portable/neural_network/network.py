@@ -13,8 +13,13 @@ from pytest_quantguard.runtime.portable.graph import ELEMENT_TYPES, OPSET, Graph
 Shape = tuple[int | None, ...]
 """Sizes of a tensor; None where the size depends on the values of an input."""
 
-# Constants up to this size help shape inference by their values: a Reshape's shape, a Resize's factors.
+# Constants up to this size are known by value: shapes of a Reshape, factors of a Resize, and what is computed
+# from them, such as a shape that a network puts together itself.
 _KNOWN_SIZE = 1024
+_FOLDED = frozenset(
+    "Add Cast Concat Div Equal Expand Floor Gather Greater Less Max Min Mul Not Range ReduceProd Reshape Slice "
+    "Squeeze Sub Tile Transpose Unsqueeze Where".split()
+)
 
 
 class ShapeError(Exception):
@@ -81,7 +86,7 @@ class Network:
         self.graph = GraphBuilder(name)
         self.inputs: dict[str, str] = {}
         self._types: dict[str, Any] = {}
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, NDArray[Any]] = {}
         self._sources: dict[str, str] = {}
         self._reshaped: dict[tuple[str, Shape], str] = {}
 
@@ -96,14 +101,14 @@ class Network:
 
     def constant(self, array: NDArray[Any] | float | int | Sequence[int], hint: str = "constant") -> str:
         """Add a constant tensor; Python ints and sequences become int64, floats float32."""
-        from onnx import helper, numpy_helper
+        from onnx import helper
 
         if not isinstance(array, np.ndarray):
             array = np.asarray(array, np.float32 if isinstance(array, float) else np.int64)
         value = self.graph.constant(array, hint)
         self._types[value] = helper.make_tensor_type_proto(ELEMENT_TYPES[array.dtype.name], array.shape)
         if array.size <= _KNOWN_SIZE:
-            self._known[value] = numpy_helper.from_array(array)
+            self._known[value] = array
         return value
 
     def node(self, operator: str, *inputs: str, hint: str | None = None, **attributes: Any) -> str:
@@ -123,7 +128,7 @@ class Network:
         return names
 
     def _infer(self, operator: str, inputs: Sequence[str], outputs: list[str], attributes: dict[str, Any]) -> None:
-        from onnx import checker, defs, helper, shape_inference
+        from onnx import checker, defs, helper, numpy_helper, shape_inference
 
         node = helper.make_node(operator, list(inputs), outputs, **attributes)
         try:
@@ -131,13 +136,25 @@ class Network:
                 defs.get_schema(operator, OPSET, ""),
                 node,
                 {name: self._types[name] for name in inputs if name},
-                {name: self._known[name] for name in inputs if name in self._known},
+                {name: numpy_helper.from_array(self._known[name]) for name in inputs if name in self._known},
                 opset_imports=[helper.make_opsetid("", OPSET)],
             )
         except (shape_inference.InferenceError, checker.ValidationError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ShapeError(f"a shape that ONNX's {operator} refuses ({reason})") from error
         self._types.update(types)
+        if operator in _FOLDED and all(name in self._known for name in inputs if name):
+            self._fold(node, inputs, outputs)
+
+    def _fold(self, node: Any, inputs: Sequence[str], outputs: list[str]) -> None:
+        """Work out a node whose inputs are known by value."""
+        from onnx.reference import ReferenceEvaluator
+
+        values = ReferenceEvaluator(node).run(None, {name: self._known[name] for name in inputs if name})
+        for name, value in zip(outputs, values, strict=True):
+            array = np.asarray(value)
+            if array.size <= _KNOWN_SIZE and array.dtype.name in ELEMENT_TYPES:
+                self._known[name] = array
 
     def shape(self, value: str) -> Shape:
         """The shape of an ONNX value, as far as it is known before the first sample."""
@@ -195,6 +212,12 @@ class Network:
         if all(None not in blob.shape for blob in blobs):
             return Blob(value, tuple(np.broadcast_shapes(*(known(blob.shape) for blob in blobs))))
         return self.blob(value)
+
+    def size_of(self, blob: Blob) -> str:
+        """The blob's shape as an int64 vector."""
+        if None in blob.shape:
+            return self.node("Shape", self.exact(blob))
+        return self.constant(known(blob.shape), "shape")
 
     def integers(self, blob: Blob) -> str:
         """The blob as int64, for indices and shapes (every Core ML blob holds float32)."""

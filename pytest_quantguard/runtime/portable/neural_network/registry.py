@@ -42,10 +42,12 @@ class Layer:
             f"{self.model}: layer {self.name!r}: {what} is not supported by the portable engine."
         )
 
-    def weights(self, field: str, shape: Sequence[int], *, axis: int = 0) -> NDArray[np.float32]:
-        """Decode the weights in a field of the layer's message (`decode_weights`)."""
+    def weights(
+        self, field: str, shape: Sequence[int], *, axis: int = 0, message: Any = None
+    ) -> NDArray[np.float32]:
+        """Decode the weights in a field of the layer's message, or of another one (`decode_weights`)."""
         name = f"{self.model}: layer {self.name!r}: {field}"
-        return decode_weights(getattr(self.params, field), shape, axis=axis, name=name)
+        return decode_weights(getattr(message or self.params, field), shape, axis=axis, name=name)
 
     def pair(self, values: Sequence[int], default: int) -> tuple[int, int]:
         """A field of length 2 in the order (height, width); the default where it is not set."""

@@ -87,7 +87,8 @@ def tile(net: Network, layer: Layer, x: Blob, repeats: Blob | None = None) -> Bl
     """`TileLayerParams`: repetitions per axis, as a parameter or an input."""
     if repeats is not None:
         missing = net.constant([1] * (x.rank - repeats.size))
-        counted = net.node("Concat", missing, net.integers(repeats), axis=0)
+        given = net.node("Reshape", net.integers(repeats), net.constant([-1]))
+        counted = net.node("Concat", missing, given, axis=0)
         return net.blob(net.node("Tile", net.exact(x), counted), (None,) * x.rank)
     counts = [int(count) for count in layer.params.reps]
     if not 1 <= len(counts) <= x.rank:

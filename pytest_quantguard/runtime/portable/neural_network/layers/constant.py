@@ -35,7 +35,7 @@ def fill_static(net: Network, layer: Layer) -> Blob:
 @layer("fillLike")
 def fill_like(net: Network, layer: Layer, x: Blob) -> Blob:
     """`FillLikeLayerParams`: the shape of the input."""
-    return net.blob(_filled(net, layer, net.node("Shape", net.exact(x))), x.shape)
+    return net.blob(_filled(net, layer, net.size_of(x)), x.shape)
 
 
 @layer("fillDynamic")

@@ -65,7 +65,7 @@ def rank_preserving_reshape(net: Network, layer: Layer, x: Blob) -> Blob:
 def reshape_like(net: Network, layer: Layer, x: Blob, like: Blob) -> Blob:
     """`ReshapeLikeLayerParams`: the shape of the second input."""
     if None in like.shape:
-        return net.blob(net.node("Reshape", net.exact(x), net.node("Shape", net.exact(like))), like.shape)
+        return net.blob(net.node("Reshape", net.exact(x), net.size_of(like)), like.shape)
     return net.blob(net.reshaped(x, _resolved(layer, known(like.shape), x.size)))
 
 
@@ -173,7 +173,7 @@ def reorganize_data(net: Network, layer: Layer, x: Blob) -> Blob:
 @layer("getShape")
 def get_shape(net: Network, layer: Layer, x: Blob) -> Blob:
     """`GetShapeLayerParams`."""
-    return net.blob(net.floats(net.node("Shape", net.exact(x))))
+    return net.blob(net.floats(net.size_of(x)))
 
 
 @layer("broadcastToStatic")
@@ -186,7 +186,7 @@ def broadcast_to_static(net: Network, layer: Layer, x: Blob) -> Blob:
 @layer("broadcastToLike")
 def broadcast_to_like(net: Network, layer: Layer, x: Blob, like: Blob) -> Blob:
     """`BroadcastToLikeLayerParams`: the shape of the second input."""
-    return net.blob(net.node("Expand", net.exact(x), net.node("Shape", net.exact(like))), like.shape)
+    return net.blob(net.node("Expand", net.exact(x), net.size_of(like)), like.shape)
 
 
 @layer("broadcastToDynamic")
