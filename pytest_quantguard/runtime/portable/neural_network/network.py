@@ -17,8 +17,11 @@ Shape = tuple[int | None, ...]
 # from them, such as a shape that a network puts together itself.
 _KNOWN_SIZE = 1024
 _FOLDED = frozenset(
-    "Add Cast Concat Div Equal Expand Floor Gather Greater Less Max Min Mul Not Range ReduceProd Reshape Slice "
-    "Squeeze Sub Tile Transpose Unsqueeze Where".split()
+    (
+        *("Cast", "Concat", "Expand", "Gather", "Range", "Reshape", "Slice", "Squeeze", "Tile", "Transpose"),
+        *("Unsqueeze", "Add", "Div", "Floor", "Max", "Min", "Mul", "Sub", "ReduceProd"),
+        *("Equal", "Greater", "Less", "Not", "Where"),
+    )
 )
 
 

@@ -216,6 +216,8 @@ def reverse_sequence(net: Network, layer: Layer, x: Blob, lengths: Blob) -> Blob
     # ONNX wants batch and time in front.
     order = [batch, time, *[axis for axis in range(x.rank) if axis not in (batch, time)]]
     turned = net.node("Transpose", net.exact(x), perm=order)
-    value = net.node("ReverseSequence", turned, net.integers(lengths), batch_axis=0, time_axis=1)
+    # One element reversed is itself; for a length of zero old versions of onnxruntime give zeros.
+    counts = net.node("Max", net.integers(lengths), net.constant([1]))
+    value = net.node("ReverseSequence", turned, counts, batch_axis=0, time_axis=1)
     back = [order.index(axis) for axis in range(x.rank)]
     return net.blob(net.node("Transpose", value, perm=back), x.shape)
