@@ -192,10 +192,15 @@ def test_an_output_shape_out_of_reach_is_refused():
         make_engine(builder)
 
 
-def test_a_deconvolution_ignores_the_dilation():
-    x, kernel = numbers(1, 3, 3), numbers(1, 1, 2, 2, seed=1)
-    y = run(lambda b: add(b, kernel, deconvolution=True, dilation_factors=[2, 2]), {"x": x})
-    close(y, deconvolved(x, kernel, (1, 1)))
+def test_dilated_deconvolution():
+    x, kernel = numbers(2, 3, 3), numbers(2, 1, 2, 3, seed=1)
+    spread = np.zeros((2, 1, 3, 5), np.float32)
+    spread[:, :, ::2, ::2] = kernel
+    y = run(
+        lambda b: add(b, kernel, deconvolution=True, dilation_factors=[2, 2], stride=(2, 1), padding_top=1),
+        {"x": x},
+    )
+    close(y, deconvolved(x, spread, (2, 1))[:, 1:])
 
 
 def test_parameters_that_are_not_set_have_their_defaults():

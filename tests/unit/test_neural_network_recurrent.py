@@ -141,18 +141,39 @@ def test_gru():
     close(last, rank5(h)[0])
 
 
-def test_simple_recurrent_layer():
+@pytest.mark.parametrize(
+    "kind, function",
+    [
+        ("SIGMOID_HARD", lambda x: np.clip(0.2 * x + 0.5, 0, 1)),
+        ("SCALED_TANH", np.tanh),
+        ("LINEAR", lambda x: x),
+        ("RELU", lambda x: np.maximum(x, 0)),
+    ],
+)
+def test_simple_recurrent_layer_with_the_default_parameters_of_its_activation(kind, function):
     (w,), (r,), (b,) = weights(1)
     h = H0
     for step in X:
-        h = np.clip(0.2 * (step @ w.T + h @ r.T + b) + 0.5, 0, 1)
+        h = function(step @ w.T + h @ r.T + b)
     y = run(
-        lambda n: n.add_simple_rnn("rnn", r, w, b, HIDDEN, INPUTS, "SIGMOID_HARD", ["x", "h0"], ["y", "h"]),
+        lambda n: n.add_simple_rnn("rnn", r, w, b, HIDDEN, INPUTS, kind, ["x", "h0"], ["y", "h"]),
         inputs(H0),
         ("y", "h"),
         exact=True,
     )
     close(y[0], rank5(h)[0])
+
+
+def test_stated_parameters_of_an_activation_are_taken():
+    (w,), (r,), (b,) = weights(1)
+
+    def layers(builder):
+        builder.add_simple_rnn("rnn", 0 * r, w, b, HIDDEN, INPUTS, "SCALED_TANH", ["x"], ["y"])
+        stated = builder.nn_spec.layers[0].simpleRecurrent.activation.scaledTanh
+        stated.alpha, stated.beta = 1.7159, 2 / 3
+
+    expected = 1.7159 * np.tanh(2 / 3 * (X[-1] @ w.T + b))
+    close(run(layers, inputs(), exact=True), rank5(expected)[0])
 
 
 def test_what_enters_an_activation_is_kept_within_fifty():

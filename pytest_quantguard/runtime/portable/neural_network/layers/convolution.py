@@ -67,13 +67,19 @@ def _bias(net: Network, layer: Layer) -> list[str]:
 
 
 def _deconvolution(net: Network, layer: Layer, x: Blob) -> Blob:
-    """Transposed convolution; `dilationFactor` is ignored, as the specification says."""
+    """Transposed convolution.
+
+    The specification says that `dilationFactor` is ignored here. coremltools' tests of dilated transposed
+    convolutions, which compare Apple's engine with PyTorch, expect the opposite; so it is not ignored.
+    """
     params = layer.params
     groups = int(params.nGroups) or 1
     size = layer.pair(params.kernelSize, 3)
     stride = layer.pair(params.stride, 1)
+    dilation = layer.pair(params.dilationFactor, 1)
+    window = ((size[0] - 1) * dilation[0] + 1, (size[1] - 1) * dilation[1] + 1)
     shape = (params.kernelChannels, params.outputChannels // groups, *size)
-    totals, padding = _deconvolution_padding(layer, x, size, stride)
+    totals, padding = _deconvolution_padding(layer, x, window, stride)
     # A target larger than the full deconvolution is reached by outputs that no input reaches.
     extra = [max(0, -total) for total in totals]
     if any(amount >= step for amount, step in zip(extra, stride, strict=True) if amount):
@@ -86,13 +92,14 @@ def _deconvolution(net: Network, layer: Layer, x: Blob) -> Blob:
         group=groups,
         kernel_shape=size,
         strides=stride,
+        dilations=dilation,
         pads=padding.onnx,
         output_padding=extra,
     )
     return net.blob(value, (*x.shape[:-3], *net.shape(value)[-3:]))
 
 
-def _deconvolution_padding(layer: Layer, x: Blob, size: Pair, stride: Pair) -> tuple[Pair, Padding]:
+def _deconvolution_padding(layer: Layer, x: Blob, window: Pair, stride: Pair) -> tuple[Pair, Padding]:
     """What is cut off the full deconvolution: per axis the total, and its start and end."""
     params = layer.params
     height, width = known(x.shape[-2:])
@@ -109,8 +116,8 @@ def _deconvolution_padding(layer: Layer, x: Blob, size: Pair, stride: Pair) -> t
     else:
         raise layer.unsupported("a padding that is not set")
     totals = (
-        (height - 1) * stride[0] + size[0] - target[0],
-        (width - 1) * stride[1] + size[1] - target[1],
+        (height - 1) * stride[0] + window[0] - target[0],
+        (width - 1) * stride[1] + window[1] - target[1],
     )
     halves = [split_padding(max(0, total), start_heavy=heavy) for total in totals]
     return totals, Padding(*halves)

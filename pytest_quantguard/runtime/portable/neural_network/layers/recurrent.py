@@ -17,13 +17,14 @@ _GRU_GATES = ("updateGate", "resetGate", "outputGate")
 _LSTM_GATES = ("inputGate", "outputGate", "forgetGate", "blockInput")
 _PEEPHOLES = ("inputGate", "outputGate", "forgetGate")
 
-# ONNX's name of an activation with its alpha and beta, which the specification fixes for recurrent layers.
-_ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
+# ONNX's name of an activation; alpha and beta where the file does not set them, which is what coremltools writes
+# (its tests of recurrent layers say which values Apple's engine takes then).
+_ACTIVATIONS: dict[str, tuple[str, tuple[float, float] | None]] = {
     "linear": ("Affine", (1.0, 0.0)),
-    "sigmoid": ("Sigmoid", ()),
-    "tanh": ("Tanh", ()),
-    "ReLU": ("Relu", ()),
-    "scaledTanh": ("ScaledTanh", (1.7159, 2 / 3)),
+    "sigmoid": ("Sigmoid", None),
+    "tanh": ("Tanh", None),
+    "ReLU": ("Relu", None),
+    "scaledTanh": ("ScaledTanh", (1.0, 1.0)),
     "sigmoidHard": ("HardSigmoid", (0.2, 0.5)),
 }
 
@@ -161,15 +162,13 @@ def _activations(layer: Layer, messages: Sequence[Any], number: int) -> dict[str
         kind = message.WhichOneof("NonlinearityType")
         if kind not in _ACTIVATIONS:
             raise layer.unsupported(f"activation {kind!r}")
-        name, fixed = _ACTIVATIONS[kind]
+        name, defaults = _ACTIVATIONS[kind]
         names.append(name)
-        if fixed:
+        if defaults:
             own = getattr(message, kind)
-            # coremltools leaves the fixed values out.
-            if (own.alpha or own.beta) and not np.allclose((own.alpha, own.beta), fixed, atol=1e-3):
-                raise layer.unsupported(f"activation {kind!r} with alpha {own.alpha} and beta {own.beta}")
-            alphas.append(fixed[0])
-            betas.append(fixed[1])
+            alpha, beta = (own.alpha, own.beta) if own.alpha or own.beta else defaults
+            alphas.append(float(alpha))
+            betas.append(float(beta))
     options: dict[str, Any] = {"activations": names, "clip": _CLIP}
     return {**options, "activation_alpha": alphas, "activation_beta": betas} if alphas else options
 
