@@ -203,6 +203,23 @@ def test_only_so_many_shapes_are_kept_and_always_the_described_one():
     assert (("x", (3,)),) in engine._sessions
 
 
+def test_the_described_shape_of_a_flexible_input_need_not_fit_the_network():
+    def make(layer):
+        builder = make_builder({"x": (1, 1)}, exact=True)
+        with quiet():
+            flexible_shape_utils.set_multiarray_ndshape_range(builder.spec, "x", [1, 1], [-1, -1])
+        builder.add_inner_product("fc", np.eye(3), None, 3, 3, False, "x", "z")
+        layer(builder)
+        return make_engine(builder)
+
+    engine = make(lambda builder: builder.add_activation("relu", "RELU", "z", "y"))
+    assert engine.predict({"x": [[1, -2, 3]]})["y"].tolist() == [[1, 0, 3]]
+    with pytest.raises(UnsupportedModelError, match=r"layer 'fc': .* where 3 channels are needed"):
+        engine.predict({"x": [[1]]})
+    with pytest.raises(UnsupportedModelError, match="layer 'own': type 'custom'"):
+        make(lambda builder: builder.add_custom("own", ["z"], ["y"]))
+
+
 def test_enumerated_shapes_are_taken():
     def edit(spec):
         with quiet():

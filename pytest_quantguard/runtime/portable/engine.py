@@ -20,8 +20,8 @@ from pytest_quantguard.runtime.portable.translation import Translation
 NEURAL_NETWORKS = ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor")
 ML_PROGRAM = "mlProgram"
 
-# Translations of a network with flexible inputs that are kept, one for each set of input shapes.
-_KEPT_SHAPES = 8
+# Translations that are kept of a network with flexible inputs, besides the one for the described shapes.
+_KEPT_SHAPES = 7
 
 _NUMPY_TYPES = {
     "tensor(float)": "float32",
@@ -78,8 +78,18 @@ class PortableEngine:
         # Kept only where another shape may have to be translated: it holds the weights.
         self._spec = spec if self._network and self._reader.flexible else None
         self._lock = threading.Lock()
-        shapes = self._reader.default_shapes
-        self._sessions = {self._key(shapes): self._load(self._translate(spec, weights_dir, shapes))}
+        self._sessions: dict[Any, _Session] = {}
+        self._described = self._key(self._reader.default_shapes)
+        try:
+            translation = self._translate(spec, weights_dir, self._reader.default_shapes)
+        except UnsupportedModelError:
+            # The described shape of a flexible input need not be one that the network can compute; then the first
+            # sample decides. A layer type that has no translation is refused now.
+            if self._spec is None or not self._reader.varies:
+                raise
+            self._check_layers(spec)
+        else:
+            self._sessions[self._described] = self._load(translation)
 
     @property
     def name(self) -> str:
@@ -133,8 +143,9 @@ class PortableEngine:
             session = self._sessions.get(key)
             if session is None:
                 session = self._load(self._translate(self._spec, None, shapes))
-                if len(self._sessions) >= _KEPT_SHAPES:
-                    del self._sessions[list(self._sessions)[1]]
+                others = [kept for kept in self._sessions if kept != self._described]
+                if len(others) >= _KEPT_SHAPES:
+                    del self._sessions[others[0]]
                 self._sessions[key] = session
         return session
 
@@ -149,6 +160,11 @@ class PortableEngine:
             return programs.translate(spec, weights_dir)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{self._model}: {error}") from error
+
+    def _check_layers(self, spec: Any) -> None:
+        from pytest_quantguard.runtime.portable.neural_network import translator as networks
+
+        networks.check_layers(spec, name=self._model)
 
     def _load(self, translation: Translation) -> _Session:
         import onnxruntime

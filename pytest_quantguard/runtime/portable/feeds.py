@@ -40,8 +40,12 @@ class InputReader:
     @property
     def flexible(self) -> bool:
         """Whether an input may come in another shape than the described one."""
-        shapes = self._shapes.values()
-        return self._rank_five or any(allowed.listed or allowed.ranges for allowed in shapes)
+        return self._rank_five or self.varies
+
+    @property
+    def varies(self) -> bool:
+        """Whether the file lists several shapes of an input, or ranges."""
+        return any(allowed.listed or allowed.ranges for allowed in self._shapes.values())
 
     def read(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Arrays by input name: images as `image_to_array` gives them, arrays of the declared type.

@@ -47,10 +47,24 @@ def translate(spec: Any, *, name: str, input_shapes: Shapes | None = None) -> Tr
     return Translation(onnx_model=net.graph.build(), inputs=net.inputs, outputs=outputs, scores=scores)
 
 
-def _add_layer(net: Network, message: Any, blobs: dict[str, Blob], model: str) -> None:
+def check_layers(spec: Any, *, name: str) -> None:
+    """Refuse a model with a layer type that has no translation, whatever the shapes of its inputs.
+
+    Raises:
+        UnsupportedModelError: there is such a layer; names the first.
+    """
+    for message in getattr(spec, spec.WhichOneof("Type")).layers:
+        layer_function(_layer(message, name), len(message.input))
+
+
+def _layer(message: Any, model: str) -> Layer:
     kind = message.WhichOneof("layer") or "unknown"
     params = getattr(message, kind, None)
-    layer = Layer(model=model, name=message.name, kind=kind, params=params, outputs=len(message.output))
+    return Layer(model=model, name=message.name, kind=kind, params=params, outputs=len(message.output))
+
+
+def _add_layer(net: Network, message: Any, blobs: dict[str, Blob], model: str) -> None:
+    layer = _layer(message, model)
     function = layer_function(layer, len(message.input))
     missing = [name for name in message.input if name not in blobs]
     if missing:
@@ -63,7 +77,7 @@ def _add_layer(net: Network, message: Any, blobs: dict[str, Blob], model: str) -
         raise layer.unsupported(f"a parameter that does not fit its inputs ({error})") from error
     results = [result] if isinstance(result, Blob) else result
     if len(results) != len(message.output):
-        raise layer.unsupported(f"type {kind!r} with {len(message.output)} outputs")
+        raise layer.unsupported(f"type {layer.kind!r} with {len(message.output)} outputs")
     blobs.update(zip(message.output, results, strict=True))
 
 
