@@ -1,34 +1,34 @@
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
 # Workers of pytest-xdist; each runs its models single-threaded.
 WORKERS ?= auto
+BIN := .venv/bin
 
-.PHONY: example test check conformance
+.PHONY: example test check test-oldest conformance
 
-example: $(VENV)/.ready
+example: .venv/.ready
 	cd example_project && ../$(BIN)/python -m pytest
 
-test: $(VENV)/.ready
+test: .venv/.ready
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-check: $(VENV)/.ready
+check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-conformance: $(VENV)-conformance/.ready
-	$(VENV)-conformance/bin/python -m pytest -n $(WORKERS) tests/conformance
+# The same tests with the oldest dependencies that pyproject.toml allows.
+test-oldest: .venv-oldest/.ready
+	.venv-oldest/bin/python -m pytest -n $(WORKERS)
 
-$(VENV)/.ready: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("pytest-quantguard needs Python 3.11 or newer; run: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group dev
-	touch $@
+conformance: .venv-conformance/.ready
+	.venv-conformance/bin/python -m pytest -n $(WORKERS) tests/conformance
 
-$(VENV)-conformance/.ready: pyproject.toml
-	$(PYTHON) -m venv $(VENV)-conformance
-	$(VENV)-conformance/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(VENV)-conformance/bin/python -m pip install --quiet --editable . --group conformance
+.venv/.ready: GROUP = dev
+.venv-oldest/.ready: GROUP = oldest
+.venv-conformance/.ready: GROUP = conformance
+.venv/.ready .venv-oldest/.ready .venv-conformance/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("pytest-quantguard needs Python 3.11 or newer; run: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(@D)/bin/python -m pip install --quiet --editable . --group $(GROUP)
 	touch $@

@@ -70,14 +70,6 @@ def project_files(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def inner_runs_stand_alone(monkeypatch):
-    """They are no workers of the outer run, and do without hypothesis, whose plugin costs each a second."""
-    for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
-
-
 @pytest.fixture
 def project(pytester, project_files):
     """The project's files in pytester's folder, with settings and without tests."""

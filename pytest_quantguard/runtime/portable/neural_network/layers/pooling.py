@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pytest_quantguard.runtime.portable.neural_network.layers.convolution import padding3d
 from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, known
 from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
@@ -89,9 +92,19 @@ def _windows(
     if not any(extra):
         return net.node("AveragePool", image, pads=total.onnx, count_include_pad=1, **window)
     # The padding counts, what the last window reaches over it does not (as in Caffe and PyTorch).
-    amounts = net.constant([0, 0, *padding.onnx[:2], 0, 0, *padding.onnx[2:]])
-    padded = net.node("Pad", image, amounts) if padding else image
-    return net.node("AveragePool", padded, pads=[0, 0, *extra], count_include_pad=0, **window)
+    averages = net.node("AveragePool", image, pads=total.onnx, count_include_pad=1, **window)
+    height, width = known(net.shape(averages)[-2:])
+    rows = _share_beyond(height, kernel[0], stride[0], extra[0])
+    columns = _share_beyond(width, kernel[1], stride[1], extra[1])
+    return net.node("Mul", averages, net.constant(np.multiply.outer(rows, columns)))
+
+
+def _share_beyond(outputs: int, kernel: int, stride: int, extra: int) -> NDArray[np.float32]:
+    """What to multiply averages over whole windows by, so that the last `extra` elements do not count."""
+    starts = np.arange(outputs) * stride
+    end = starts[-1] + kernel - extra
+    counted = np.minimum(starts + kernel, end) - starts
+    return np.asarray(kernel / counted, np.float32)
 
 
 @layer("pooling3d")
