@@ -46,6 +46,22 @@ def decode_weights(
     raise ModelFileError(f"{name}: there are no values; export the model again.")
 
 
+def replace_floats(weights: Any, values: NDArray[Any]) -> None:
+    """Set the float32 values of a `WeightParams` message.
+
+    `floatValue.extend` takes values one by one; the message's own encoding of them is copied at once: the field's
+    tag, the length in bytes as a varint (seven bits per byte, lowest first), and little-endian values.
+    """
+    data = np.asarray(values).astype("<f4").tobytes()
+    length = len(data)
+    header = [weights.FLOATVALUE_FIELD_NUMBER << 3 | 2]
+    while length > 127:
+        header.append(length & 127 | 128)
+        length >>= 7
+    del weights.floatValue[:]
+    weights.MergeFromString(bytes([*header, length]) + data)
+
+
 def holds_values(weights: Any) -> bool:
     """Whether a `WeightParams` message holds any value."""
     return bool(len(weights.floatValue) or weights.float16Value or weights.rawValue or weights.int8RawValue)

@@ -1,6 +1,8 @@
 """Proof that quantization happened: the float model and the quantized model, weight by weight."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from pytest_quantguard.schemes.kinds import NETWORKS, PIPELINES, PROGRAM, stages
@@ -38,12 +40,25 @@ def measure_compression(float_spec: Any, quantized_spec: Any) -> Compression:
         quantized_spec: the `Model` message after it. The messages state types and shapes of everything that an ML
             program stores in its weight files, so the files are not read.
     """
-    before = {tensor.name: tensor for tensor in list_tensors(float_spec)}
+    return compare_tensors(list_tensors(float_spec), quantized_spec)
+
+
+def compare_tensors(
+    float_tensors: Sequence[Tensor], quantized_spec: Any, kept: Mapping[str, str] = MappingProxyType({})
+) -> Compression:
+    """The same, from the tensors before quantization, and reasons why some of them keep their float values."""
+    before = {tensor.name: tensor for tensor in float_tensors}
     after = [_with_weights(tensor, before.get(tensor.name)) for tensor in list_tensors(quantized_spec)]
     smaller = {tensor.name for tensor in after if _is_smaller(tensor, before.get(tensor.name))}
     compressed = [tensor for tensor in after if tensor.name in smaller]
-    skipped = [(tensor.name, tensor.weights, tensor.reason) for tensor in after if tensor.name not in smaller]
-    if float_spec.WhichOneof("Type") != PROGRAM:  # there, coremltools renames what it compresses and fuses nothing
+    skipped = [
+        (tensor.name, tensor.weights, kept.get(tensor.name, tensor.reason))
+        for tensor in after
+        if tensor.name not in smaller
+    ]
+    if (
+        quantized_spec.WhichOneof("Type") != PROGRAM
+    ):  # there, coremltools renames what it compresses and fuses nothing
         names = {tensor.name for tensor in after}
         skipped += [(name, tensor.weights, FUSED) for name, tensor in before.items() if name not in names]
     count = sum(tensor.weights for tensor in compressed)

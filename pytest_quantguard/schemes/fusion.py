@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pytest_quantguard.models.neural_network_weights import replace_floats
+
 # What coremltools fuses: the first layer's type to the types of the layer after it.
 _PAIRS = {
     "convolution": ("batchnorm", "scale", "bias"),
@@ -71,8 +73,8 @@ def fuse_batchnorm(convolution: Any, batchnorm: Any) -> None:
     weights = np.array(convolution.weights.floatValue).reshape(channels, -1)
     fused_weights = (gamma / deviation)[:, None] * weights
     fused_bias = gamma * bias / deviation - gamma * mean / deviation + beta
-    convolution.weights.floatValue[:] = fused_weights.ravel()
-    convolution.bias.floatValue[:] = fused_bias
+    replace_floats(convolution.weights, fused_weights)
+    replace_floats(convolution.bias, fused_bias)
     convolution.hasBias = True
 
 

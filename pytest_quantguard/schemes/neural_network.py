@@ -1,23 +1,31 @@
-"""Quantizing the weights of neural networks (`.mlmodel`), alone or inside pipelines."""
+"""Quantizing the weights of neural networks (`.mlmodel`), alone or inside pipelines.
+
+Gives what coremltools' `quantize_weights` gives, byte for byte, where that works. Layers are fused by coremltools
+itself; weights are quantized by `weight_quantizers`, several tensors at a time.
+"""
 
 import copy
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
+
 from pytest_quantguard.errors import SchemeError
+from pytest_quantguard.models.neural_network_weights import decode_weights, replace_floats
 from pytest_quantguard.schemes.kinds import NETWORKS, PIPELINES, stages
-from pytest_quantguard.schemes.lookup_table import for_networks
+from pytest_quantguard.schemes.kmeans import one_blas_thread
+from pytest_quantguard.schemes.layer_selection import check_patterns, selection
+from pytest_quantguard.schemes.packing import pack_integers
 from pytest_quantguard.schemes.repairs import repaired
 from pytest_quantguard.schemes.scheme import Scheme
+from pytest_quantguard.schemes.tensor import SKIPPED, TINY_RANGE
+from pytest_quantguard.schemes.weight_fields import WeightField, weight_fields
+from pytest_quantguard.schemes.weight_quantizers import Quantized, Quantizer, TinyRange, quantizer
 
-# The mode's name in coremltools.models, as in the `qmode_mapping` of `quantize_weights`.
-_MODES = {
-    "linear": "_QUANTIZATION_MODE_LINEAR_QUANTIZATION",
-    "linear_symmetric": "_QUANTIZATION_MODE_LINEAR_SYMMETRIC",
-    "linear_lut": "_QUANTIZATION_MODE_LOOKUP_TABLE_LINEAR",
-    "kmeans_lut": "_QUANTIZATION_MODE_LOOKUP_TABLE_KMEANS",
-    "custom_lut": "_QUANTIZATION_MODE_CUSTOM_LOOKUP_TABLE",
-}
+# Specification versions that first held float16 and quantized weights.
+_FLOAT16_VERSION, _QUANTIZED_VERSION = 2, 3
 
 
 def quantize_networks(spec: Any, scheme: Scheme, *, name: str) -> Any:
@@ -35,39 +43,156 @@ def quantize_networks(spec: Any, scheme: Scheme, *, name: str) -> Any:
         The quantized `Model` message.
 
     Raises:
-        SchemeError: coremltools cannot quantize the network.
+        SchemeError: the network cannot be quantized.
     """
     spec = copy.deepcopy(spec)
-    for network, network_name in _networks(spec, name):
-        _quantize_network(network, scheme, network_name)
-    _raise_version(spec)
+    if scheme.requantize:
+        restore_float_weights(spec, scheme, name=name)
+    quantize_in_place(spec, scheme, name=name)
     return spec
 
 
-def _networks(spec: Any, name: str) -> Iterator[tuple[Any, str]]:
-    """The `Model` messages that are neural networks, each with a name."""
+def quantize_in_place(spec: Any, scheme: Scheme, *, name: str) -> dict[str, str]:
+    """Quantize the networks of a `Model` message itself; raises what `quantize_networks` raises.
+
+    Returns:
+        Tensors that keep their float values and why, by the names that `list_tensors` gives.
+    """
+    networks = list(_networks(spec, name))
+    check_patterns(scheme, [_network(model) for model, _, _ in networks], name)
+    kept: dict[str, str] = {}
+    for model, model_name, prefix in networks:
+        _check_frozen(model, model_name)
+        kept |= {prefix + field: reason for field, reason in _quantize_network(model, scheme, model_name).items()}
+    _raise_version(spec)
+    return kept
+
+
+def restore_float_weights(spec: Any, scheme: Scheme, *, name: str) -> None:
+    """Give the layers that a scheme quantizes float32 weights in place of float16 or quantized ones."""
+    for model, model_name, _ in _networks(spec, name):
+        _check_frozen(model, model_name)
+        for field in weight_fields(_network(model), selection(scheme), _leave):
+            weights = field.weights
+            if weights.float16Value or weights.rawValue or weights.int8RawValue:
+                where = f"{model_name}: {field.name}"
+                values = decode_weights(weights, field.shape, axis=field.axis, name=where)
+                weights.Clear()
+                replace_floats(weights, values)
+                if "int8DynamicQuantize" in field.parameters.DESCRIPTOR.fields_by_name:
+                    field.parameters.int8DynamicQuantize = False
+
+
+def _networks(spec: Any, name: str, prefix: str = "") -> Iterator[tuple[Any, str, str]]:
+    """The `Model` messages that are neural networks, each with a name and what its tensors' names begin with."""
     kind = spec.WhichOneof("Type")
     if kind in NETWORKS:
-        yield spec, name
+        yield spec, name, prefix
     elif kind in PIPELINES:
         for index, (stage, model) in enumerate(stages(spec)):
-            yield from _networks(model, f"{name}, model {index} ({stage}) of the pipeline")
+            inner = f"{prefix}{index}:{stage}/"
+            yield from _networks(model, f"{name}, model {index} ({stage}) of the pipeline", inner)
 
 
-def _quantize_network(spec: Any, scheme: Scheme, name: str) -> None:
-    from coremltools import models
-    from coremltools.models.neural_network import quantization_utils
+def _network(model: Any) -> Any:
+    return getattr(model, model.WhichOneof("Type"))
 
+
+def _every_layer(layer: Any, **weight_param: str) -> bool:
+    return True
+
+
+def _leave(network: Any) -> None:
+    """Prepare nothing."""
+
+
+def _check_frozen(spec: Any, name: str) -> None:
     if spec.isUpdatable:
         # Core ML refuses an updatable model with quantized weights, coremltools one with float16 weights.
         raise SchemeError(
             f"{name} is updatable, and training on a device needs float32 weights; export it frozen."
         )
-    mode = getattr(models, _MODES[scheme.mode if scheme.bits < 16 else "linear"])
-    options = {"lut_function": for_networks(scheme.lut_function)} if scheme.lut_function else {}
+
+
+def _quantize_network(spec: Any, scheme: Scheme, name: str) -> dict[str, str]:
+    """Quantize one network; returns the tensors that keep their values, and why."""
+    from coremltools.models.neural_network import optimization_utils
+
+    half = scheme.bits == 16
+    spec.specificationVersion = max(spec.specificationVersion, _FLOAT16_VERSION if half else _QUANTIZED_VERSION)
     outputs = frozenset(feature.name for feature in spec.description.output)
+
+    def fuse(network: Any) -> None:
+        optimization_utils._optimize_nn(network.layers)
+
     with repaired(outputs):
-        quantization_utils._quantize_spec_weights(spec, scheme.bits, mode, **options)
+        found = list(weight_fields(_network(spec), selection(scheme), _leave if half else fuse))
+    fields = [field for field in found if len(field.weights.floatValue)]
+    workers = 1
+    if not scheme.lut_function:  # a project's function may want its layers in turn
+        fields.sort(key=lambda field: -len(field.weights.floatValue))
+        workers = _cores()
+    work = None if half else quantizer(scheme)
+    kept = {}
+    with one_blas_thread(scheme.mode == "kmeans_lut"), ThreadPoolExecutor(workers) as pool:
+        results = pool.map(lambda field: _quantized(field, work, scheme.bits, name), fields)
+        for field, result in zip(fields, results, strict=True):
+            if result is None:
+                kept[field.name] = TINY_RANGE
+            else:
+                _store(field.weights, *result, bits=scheme.bits)
+    for field in weight_fields(_network(spec), _every_layer, _leave):
+        if len(field.weights.floatValue):
+            kept.setdefault(field.name, SKIPPED)
+    return kept
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quantized(
+    field: WeightField, work: Quantizer | None, bits: int, name: str
+) -> tuple[Quantized | None, bytes] | None:
+    """What a tensor becomes, and its bytes; None if it cannot be quantized without losing its values."""
+    # The type is protobuf's choice; see weight_quantizers.
+    weights = np.array(field.weights.floatValue)
+    where = f"{name}: {field.name}"
+    if not np.isfinite(weights).all():
+        raise SchemeError(f"{where} holds values that are not finite; export the model again.")
+    if work is None:
+        with np.errstate(over="ignore"):
+            halves = weights.astype("<f2")
+        if not np.isfinite(halves).all():
+            raise SchemeError(f"{where} holds values beyond the range of float16; use 8 bits or fewer.")
+        return None, halves.tobytes()
+    try:
+        weights = weights.reshape(field.shape)
+    except ValueError as error:
+        raise SchemeError(
+            f"{where} holds {weights.size} values where the layer needs {field.shape}; export the model again."
+        ) from error
+    try:
+        quantized = work(weights, field.axis)
+    except TinyRange:
+        return None
+    return quantized, pack_integers(quantized.indices, bits)
+
+
+def _store(weights: Any, quantized: Quantized | None, data: bytes, *, bits: int) -> None:
+    """Put quantized values in the place of a `WeightParams` message's float values."""
+    del weights.floatValue[:]
+    if quantized is None:
+        weights.float16Value = data
+        return
+    weights.rawValue = data
+    weights.quantization.numberOfBits = bits
+    if quantized.table is not None:
+        weights.quantization.lookupTableQuantization.floatValue.extend(quantized.table)
+    else:
+        weights.quantization.linearQuantization.scale.extend(quantized.scale)
+        weights.quantization.linearQuantization.bias.extend(quantized.bias)
 
 
 def _raise_version(spec: Any) -> None:

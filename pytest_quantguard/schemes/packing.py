@@ -24,7 +24,7 @@ def pack_integers(values: NDArray[np.uint8], bits: int) -> bytes:
     np.bitwise_and(values, np.uint8(2**bits - 1), out=words[:count])
     # Two values become one of twice the bits, three times over: eight values fill `bits` bytes exactly.
     for width, dtype in ((bits, np.uint16), (2 * bits, np.uint32), (4 * bits, np.uint64)):
-        pairs = words.reshape(-1, 2).astype(dtype)
+        pairs: NDArray[Any] = words.reshape(-1, 2).astype(dtype)
         words = (pairs[:, 0] << pairs.dtype.type(width)) | pairs[:, 1]
     octets = words.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - bits :]
     return octets.tobytes()[: -(-count * bits // 8)]

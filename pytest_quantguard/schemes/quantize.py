@@ -8,10 +8,10 @@ from typing import Any
 
 from pytest_quantguard.errors import SchemeError
 from pytest_quantguard.quiet import import_coremltools, quiet
-from pytest_quantguard.schemes.compression import Compression, measure_compression
+from pytest_quantguard.schemes.compression import Compression, compare_tensors, list_tensors, measure_compression
 from pytest_quantguard.schemes.kinds import PROGRAM
 from pytest_quantguard.schemes.ml_program import quantize_program
-from pytest_quantguard.schemes.neural_network import quantize_networks
+from pytest_quantguard.schemes.neural_network import quantize_in_place, restore_float_weights
 from pytest_quantguard.schemes.repairs import LOCK
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.supported import check_supported
@@ -50,11 +50,18 @@ def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel
     kind = spec.WhichOneof("Type")
     check_supported(scheme, kind, name)
     try:
-        with LOCK, quiet(), _one_thread(scheme):
+        with LOCK, quiet():
             if kind == PROGRAM:
-                quantized = quantize_program(mlmodel, scheme, name=name)
+                with _one_thread(scheme):
+                    quantized = quantize_program(mlmodel, scheme, name=name)
+                compression = measure_compression(spec, quantized.get_spec())
             else:
-                quantized = _like(mlmodel, quantize_networks(spec, scheme, name=name))
+                if scheme.requantize:
+                    restore_float_weights(spec, scheme, name=name)
+                float_tensors = list_tensors(spec)
+                kept = quantize_in_place(spec, scheme, name=name)
+                compression = compare_tensors(float_tensors, spec, kept)
+                quantized = _like(mlmodel, spec)
     except Exception as error:
         # coremltools raises anything, plain Exception included, and may replace a SchemeError of ours by its own.
         ours = _scheme_error(error)
@@ -64,9 +71,8 @@ def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel
             f"coremltools cannot quantize {name} with {scheme.title} ({type(error).__name__}: {error}); use "
             "another scheme, or convert the model again."
         ) from error
-    compression = measure_compression(spec, quantized.get_spec())
     if not compression.compressed:
-        raise SchemeError(_nothing_changed(compression, scheme, name))
+        raise SchemeError(_nothing_changed(compression, scheme, name, kind))
     return QuantizedModel(quantized, compression)
 
 
@@ -102,12 +108,13 @@ def _scheme_error(error: BaseException | None) -> SchemeError | None:
     return error
 
 
-def _nothing_changed(compression: Compression, scheme: Scheme, name: str) -> str:
+def _nothing_changed(compression: Compression, scheme: Scheme, name: str, kind: str) -> str:
     reasons = Counter(reason for _, _, reason in compression.skipped)
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "it has none"
     advice = "there is nothing to gate, so take the mark off"
     if set(reasons) & {ALREADY_FLOAT16, ALREADY_QUANTIZED}:
         advice = "quantize the float32 model it was made from"
+        advice += "" if kind == PROGRAM else ", or restore float weights with requantize=True"
     return (
         f"{scheme.title} changes nothing in {name}, because coremltools leaves its weight tensors as they are "
         f"({why}); {advice}."

@@ -1,4 +1,4 @@
-"""Defects of coremltools' quantizer for neural networks, repaired only while we call it.
+"""Defects of how coremltools fuses layers of neural networks, repaired only while we call it.
 
 Each repair wraps one function of coremltools for the duration of a call, and leaves what coremltools does right
 as it is. Which defects there are is told at each repair; they were found in coremltools 9.0.
@@ -20,16 +20,15 @@ LOCK = threading.RLock()
 
 @contextlib.contextmanager
 def repaired(outputs: frozenset[str]) -> Iterator[None]:
-    """Repair coremltools' `quantization_utils` and `optimization_utils` inside the `with` block.
+    """Repair coremltools' `optimization_utils` inside the `with` block.
 
     Args:
         outputs: names of the outputs of the network to be quantized.
     """
-    from coremltools.models.neural_network import optimization_utils, quantization_utils
+    from coremltools.models.neural_network import optimization_utils
 
     with LOCK, contextlib.ExitStack() as stack:
         for module, name, repair in (
-            (quantization_utils, "_get_kmeans_lookup_table_and_weight", _flat_table),
             (optimization_utils, "_get_nn_mappings", functools.partial(_only_right_fusions, outputs=outputs)),
             (optimization_utils, "_conv_bn_fusion", _right_fusion),
         ):
@@ -48,17 +47,6 @@ def _wrapped(module: Any, name: str, repair: Callable[[Any], Any]) -> Iterator[N
         yield
     finally:
         setattr(module, name, original)
-
-
-def _flat_table(original: Any) -> Any:
-    """The k-means table has the shape (2**bits, 1), which protobuf 6.30 and later refuse as a list of floats."""
-
-    @functools.wraps(original)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        table, indices = original(*args, **kwargs)
-        return np.ravel(table), indices
-
-    return wrapper
 
 
 def _only_right_fusions(original: Any, outputs: frozenset[str]) -> Any:

@@ -48,9 +48,13 @@ def check_supported(scheme: Scheme, kind: str, name: str) -> None:
             f"{name} is of type {kind}, which holds no weights that can be quantized; give a neural network "
             "(.mlmodel) or an ML program (.mlpackage)."
         )
+    kind_name = "an ML program" if kind == PROGRAM else "a neural network"
+    if kind == PROGRAM and scheme.options:
+        raise SchemeError(
+            f"{name} is an ML program, and {', '.join(scheme.options)} is for neural networks; leave it out."
+        )
     if scheme.bits in modes[scheme.mode]:
         return
-    kind_name = "an ML program" if kind == PROGRAM else "a neural network"
     pairs = "; ".join(f"{mode} with {_list(bits)} bits" for mode, bits in modes.items())
     hint = ""
     if kind == PROGRAM and scheme.bits == 16:

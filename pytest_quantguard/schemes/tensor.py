@@ -9,6 +9,8 @@ NO_NETWORK = "part of a pipeline that is no network"
 FUSED = "fused into the layer before it"
 ONE_DIMENSIONAL = "one-dimensional"
 SMALL = "2048 weights or fewer"
+TINY_RANGE = "kept in float32, as its range is too small for coremltools' scales"
+SKIPPED = "left out by the scheme"
 DECLINED = "declined by coremltools"
 
 

@@ -92,3 +92,76 @@ def test_16_bits_on_an_ml_program_are_refused_with_the_way_to_get_them():
 def test_a_kind_without_weights_is_refused_by_its_name():
     with pytest.raises(SchemeError, match=r"spam\.mlmodel is of type glmClassifier, which holds no weights"):
         check_supported(Scheme(8), "glmClassifier", "spam.mlmodel")
+
+
+EVERY_OPTION = Scheme(
+    4,
+    "kmeans_lut",
+    kmeans="optimal",
+    skip_layers=["type:batchnorm", "a,b+c=d%", "block/*"],
+    only_layers="conv[12]",
+    minimum_weight_count=2048,
+    minimum_conv_kernel_channels=4,
+    requantize=True,
+)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "custom_lut"])
+def test_what_is_printed_is_parsed(bits, mode):
+    assert Scheme.parse(str(Scheme(bits, mode))) == Scheme(bits, mode)
+
+
+def test_options_are_printed_and_parsed():
+    assert str(Scheme(8, "kmeans_lut", kmeans="optimal")) == "kmeans_lut:8,kmeans=optimal"
+    assert Scheme(8, "kmeans_lut", kmeans="optimal").id == "8-kmeans_lut-kmeans=optimal"
+    assert Scheme(8, requantize=True).title == "8-bit linear (requantize)"
+    assert Scheme.parse(str(EVERY_OPTION)) == EVERY_OPTION
+    assert hash(Scheme.parse(str(EVERY_OPTION))) == hash(EVERY_OPTION)
+    assert Scheme.parse("kmeans:8, requantize").requantize
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("kmeans_lut", "write mode and bits"),
+        ("linear:x", "write mode and bits"),
+        ("linear:9", "bits=9 does not exist"),
+        ("spam:8", "mode='spam' does not exist"),
+        ("custom_lut:8", "needs a function"),
+        ("linear:8,selector=Mine", "is no option of a scheme; use one of kmeans, skip_layers"),
+        ("linear:8,minimum_weight_count=-1", "is no option"),
+        ("linear:8,requantize,requantize", "gives an option twice"),
+        ("linear:8,skip_layers=", "must be a list of layer names"),
+    ],
+)
+def test_text_that_is_no_scheme_is_refused(text, message):
+    with pytest.raises(SchemeError, match=message):
+        Scheme.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kmeans": "best"}, "use one of coremltools, optimal"),
+        ({"kmeans": "optimal"}, "needs mode='kmeans_lut'"),
+        ({"minimum_weight_count": -1}, "give 0 or more"),
+        ({"minimum_conv_kernel_channels": True}, "give 0 or more"),
+        ({"selector": "conv1"}, "give a QuantizedLayerSelector"),
+        ({"skip_layers": [1]}, "must be a list of layer names"),
+        ({"requantize": "yes"}, "must be True or False"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(SchemeError, match=message):
+        Scheme(8, "linear", **options)
+
+
+def test_schemes_are_sorted_by_mode_and_then_most_bits_first():
+    schemes = [Scheme(4, "kmeans_lut"), Scheme(2), EVERY_OPTION, Scheme(8), Scheme(8, "linear_lut")]
+    assert list(map(str, sorted(schemes)))[:4] == ["linear:8", "linear:2", "linear_lut:8", "kmeans_lut:4"]
+
+
+def test_options_of_neural_networks_are_refused_for_ml_programs():
+    with pytest.raises(SchemeError, match="an ML program, and requantize is for neural networks"):
+        check_supported(Scheme(8, requantize=True), "mlProgram", "m")

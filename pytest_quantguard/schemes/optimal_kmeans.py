@@ -1,0 +1,230 @@
+"""Exact one-dimensional k-means: the clusters of the least squared error, in any number of threads on any machine.
+
+Weights are grouped by their float16 value, which is what a phone computes with; groups are kept together. Of
+sorted groups, clusters are runs, so the best clusters are a longest path: dynamic programming, cluster by cluster.
+Two things make it fast:
+
+- The gain of a run has the Monge property, so the best start of a run moves forward with its end (Wang and Song,
+  Ckmeans.1d.dp, The R Journal 2011; Groenlund et al., Fast exact k-means in 1D, arXiv:1701.07204).
+- Only ends near those of a good first guess are looked at. That this lost nothing is proved afterwards, by weak
+  duality: where each cluster costs a fixed price, no path is better. If the proof fails, the search is widened.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.intp]
+
+# Fewer weights than this are not grouped: all distinct values are told apart.
+_FEW = 8192
+_FIRST_REACH = 3
+_PROOF_ROUNDS = 20
+_ROUNDING = 1e-12
+
+
+def optimal_table(weights: NDArray[Any], bits: int) -> tuple[Floats, NDArray[np.uint8]]:
+    """Cluster weights around 2**bits values with the least sum of squared errors.
+
+    Args:
+        weights: finite values of any shape, at least one.
+        bits: 1 to 8.
+
+    Returns:
+        table: shape (2**bits,), ascending; where there are fewer distinct weights, the rest is zero.
+        indices: shape (weights.size,).
+    """
+    values = weights.ravel().astype(np.float64)
+    groups, counts, sums = _group(values)
+    clusters = min(len(counts), 2**bits)
+    ends = np.arange(len(counts) + 1)
+    if clusters < len(counts):
+        ends = best_ends(counts, sums, clusters)
+    table = np.zeros(2**bits)
+    table[:clusters] = np.add.reduceat(sums, ends[:-1]) / np.add.reduceat(counts, ends[:-1])
+    numbers = np.repeat(np.arange(clusters, dtype=np.uint8), np.diff(ends))
+    return table, numbers[groups]
+
+
+def _group(values: Floats) -> tuple[NDArray[Any], Integers, Floats]:
+    """The group of each value, and of each group, in ascending order, how many values it has and their sum."""
+    if len(values) <= _FEW:
+        distinct, groups, counts = np.unique(values, return_inverse=True, return_counts=True)
+        return groups, counts, distinct * counts
+    keys = _float16_keys(values)
+    counts = np.bincount(keys, minlength=2**16)
+    used = np.flatnonzero(counts)
+    numbers = np.zeros(2**16, np.uint16)
+    numbers[used] = np.arange(len(used))
+    sums: NDArray[Any] = np.bincount(keys, values, 2**16)
+    return numbers[keys], counts[used], sums[used]
+
+
+def _float16_keys(values: Floats) -> NDArray[np.uint16]:
+    """The float16 value of each weight as an integer, in the order of the numbers.
+
+    Weights that float16 cannot tell apart, because all are tiny or far from zero, are scaled and shifted first.
+    """
+    low, high = float(values.min()), float(values.max())
+    if high - low < max(abs(low), abs(high)) / 4:
+        middle = (low + high) / 2
+        values, low, high = values - middle, low - middle, high - middle
+    _, exponent = np.frexp(max(abs(low), abs(high)))
+    if exponent < -8:
+        values = np.ldexp(values, -8 - int(exponent))
+    with np.errstate(over="ignore"):
+        bits = values.astype(np.float16).view(np.uint16)
+    return np.where(bits >> 15, ~bits, bits | np.uint16(0x8000))
+
+
+def best_ends(counts: Integers, sums: Floats, clusters: int) -> Integers:
+    """Where to divide sorted groups into clusters: shape (clusters + 1,), from 0 to the number of groups."""
+    centered = sums - sums.sum() / counts.sum() * counts
+    problem = _Runs(np.append(0.0, np.cumsum(counts)), np.append(0.0, np.cumsum(centered)))
+    ends = _guess(counts, sums, clusters)
+    reach = _FIRST_REACH
+    while True:
+        ends, is_proved = problem.search(ends, reach)
+        if is_proved or reach >= clusters:
+            return ends
+        reach *= 2
+
+
+def _guess(counts: Integers, sums: Floats, clusters: int) -> Integers:
+    """Ends by the law of high resolution (density to the power of 1/3), improved by Lloyd's algorithm."""
+    values = sums / counts
+    share = np.cumsum(np.cbrt(counts * np.gradient(values) ** 2))
+    ends: Integers = np.searchsorted(share, share[-1] * np.arange(clusters + 1) / clusters)
+    order = np.arange(clusters + 1)
+    for _ in range(300):
+        # Every cluster has a group.
+        ends[0], ends[-1] = 0, len(counts)
+        ends = np.maximum.accumulate(ends - order) + order
+        ends = np.minimum(ends, len(counts) - order[::-1])
+        centers = np.add.reduceat(sums, ends[:-1]) / np.add.reduceat(counts, ends[:-1])
+        moved = ends.copy()
+        moved[1:-1] = np.searchsorted(values, (centers[1:] + centers[:-1]) / 2)
+        if np.array_equal(moved, ends):
+            break
+        ends = moved
+    return ends
+
+
+class _Runs:
+    """The gains of runs of groups: what one value per run takes off the sum of squares."""
+
+    def __init__(self, counts: Floats, sums: Floats) -> None:
+        self._counts, self._sums = counts, sums  # running, from zero
+        self._last = len(counts) - 1
+
+    def search(self, guess: Integers, reach: int) -> tuple[Integers, bool]:
+        """The best ends that are at most `reach` clusters away from the guess, and whether there are no better."""
+        clusters = len(guess) - 1
+        lows, highs = self._limits(guess, reach)
+        gains = [np.zeros(1)]
+        starts = []
+        for cluster in range(1, clusters + 1):
+            gain, start = self._best(gains[-1], lows[cluster - 1], lows[cluster], highs[cluster])
+            gains.append(gain)
+            starts.append(start)
+        ends = [self._last]
+        for cluster in range(clusters, 0, -1):
+            ends.append(int(starts[cluster - 1][ends[-1] - lows[cluster]]))
+        return np.array(ends[::-1]), self._is_best(gains, lows, clusters)
+
+    def _limits(self, guess: Integers, reach: int) -> tuple[list[int], list[int]]:
+        """First and last end to look at, per cluster; the last cluster ends anywhere near the last group."""
+        clusters = len(guess) - 1
+        order = np.arange(clusters + 1)
+        lows = np.maximum(guess[np.maximum(order - reach, 0)], order)
+        highs = np.minimum(guess[np.minimum(order + reach, clusters)], self._last - 1)
+        lows, highs = np.maximum.accumulate(lows - order) + order, np.maximum(highs, lows)
+        lows[0] = highs[0] = 0
+        highs[-1] = self._last
+        return lows.tolist(), highs.tolist()
+
+    def _best(self, gains: Floats, first: int, low: int, high: int) -> tuple[Floats, Integers]:
+        """Of runs that end at low .. high: the best total gain, and the start that gives it.
+
+        Args:
+            gains: what the clusters before gain if they end at first, first + 1, ...
+            first: the first start.
+            low: the first end; above `first`.
+            high: the last end.
+        """
+        rows = high - low + 1
+        best, starts = np.empty(rows), np.empty(rows, np.intp)
+        step = 1 << (rows - 1).bit_length()
+        ends = np.zeros(1, np.intp)
+        while True:
+            from_start = starts[ends - step] if step < rows and len(ends) and ends[0] >= step else None
+            lowest = np.zeros(len(ends), np.intp) if from_start is None else from_start
+            above = ends + step
+            highest = np.full(len(ends), len(gains) - 1)
+            inside = above < rows
+            if from_start is not None:
+                highest[inside] = starts[above[inside]]
+            best[ends], starts[ends] = self._row_maxima(gains, first, low + ends, lowest, highest)
+            step //= 2
+            if step == 0:
+                return best, starts + first
+            ends = np.arange(step, rows, 2 * step)
+
+    def _row_maxima(
+        self, gains: Floats, first: int, ends: Integers, lowest: Integers, highest: Integers
+    ) -> tuple[Floats, Integers]:
+        """For each end, the best of the starts lowest .. highest, counted from `first`."""
+        highest = np.minimum(highest, ends - first - 1)
+        lengths = highest - lowest + 1
+        begins = np.cumsum(lengths) - lengths
+        starts = np.arange(lengths.sum()) - np.repeat(begins - lowest, lengths)
+        places = starts + first
+        totals = np.repeat(self._sums[ends], lengths) - self._sums[places]
+        totals *= totals
+        totals /= np.repeat(self._counts[ends], lengths) - self._counts[places]
+        totals += gains[starts]
+        best = np.maximum.reduceat(totals, begins)
+        where = np.flatnonzero(totals == np.repeat(best, lengths))
+        return best, starts[where[np.searchsorted(where, begins)]]
+
+    def _is_best(self, gains: list[Floats], lows: list[int], clusters: int) -> bool:
+        """Prove that no division into so many clusters gains more.
+
+        With a price per cluster, let p(j) be what the best known path to j gains. If no run improves any p(j),
+        then every path to the end gains at most p(end) plus its price: those that were found are the best.
+        """
+        price = self._price(gains, lows, clusters)
+        if price is None:
+            return False
+        known = np.full(self._last + 1, -np.inf)
+        for cluster, (gain, low) in enumerate(zip(gains, lows, strict=True)):
+            part = known[low : low + len(gain)]
+            np.maximum(part, gain - price * cluster, out=part)
+        rounding = _ROUNDING * abs(float(gains[-1][-1]))
+        goal = float(gains[-1][-1]) - price * clusters + rounding
+        for _ in range(_PROOF_ROUNDS):
+            better = self._best(known[:-1], 0, 1, self._last)[0] - price
+            if known[-1] > goal or better[-1] > goal:
+                return False
+            if (better <= known[1:] + rounding).all():
+                return True
+            np.maximum(known[1:], better, out=known[1:])
+        return False
+
+    def _price(self, gains: list[Floats], lows: list[int], clusters: int) -> float | None:
+        """A price per cluster at which neither one cluster more nor one fewer would pay."""
+        whole = float(gains[-1][-1])
+        one_more = (
+            self._best(gains[-1][:-1], lows[-1], self._last, self._last)[0][0] if len(gains[-1]) > 1 else whole
+        )
+        fewer = gains[-2]
+        one_fewer = -np.inf
+        if lows[-2] + len(fewer) - 1 == self._last:
+            one_fewer = float(fewer[-1])
+        elif clusters > 1:
+            before = gains[-3]
+            one_fewer = float(self._best(before, lows[-3], self._last, self._last)[0][0])
+        lower, upper = float(one_more) - whole, whole - one_fewer
+        return None if lower > upper else (lower + upper) / 2
