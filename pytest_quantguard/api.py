@@ -44,24 +44,24 @@ def quantize(
         mode: `linear`, `linear_symmetric`, `linear_lut`, `kmeans_lut` or `custom_lut`. Which pairs of bits and
             mode exist depends on the kind of model.
         lut_function: for `custom_lut`: takes (bits, weights), returns (lookup table, indices).
-        engine: what executes the result: `auto`, `coreml` or `portable`.
+        engine: what executes a model given by path: `auto`, `coreml` or `portable`; a `Model` keeps its engine.
 
     Raises:
         SchemeError: the scheme does not exist for this kind of model, or nothing could be compressed.
         ModelFileError: there is no such model.
         UnsupportedModelError: the engine cannot run it.
     """
-    return quantize_with(load_model(model, engine=engine), Scheme(bits, mode, lut_function), engine=engine)
+    return quantize_with(load_model(model, engine=engine), Scheme(bits, mode, lut_function))
 
 
-def quantize_with(model: Model, scheme: Scheme, *, engine: str = "auto") -> QuantizedModel:
-    """Quantize a model with a scheme; raises what `quantize` raises."""
+def quantize_with(model: Model, scheme: Scheme) -> QuantizedModel:
+    """Quantize a model with a scheme, to be run by the same engine; raises what `quantize` raises."""
     from pytest_quantguard.schemes.quantize import quantize_model
 
     if isinstance(model, QuantizedModel):
         raise SchemeError(f"{model.name} is quantized already ({model.scheme}); start from the float model.")
     quantized = quantize_model(model.mlmodel, scheme, name=model.name)
-    executable = from_mlmodel(quantized.mlmodel, name=model.name, engine=engine)
+    executable = from_mlmodel(quantized.mlmodel, name=model.name, engine=model.engine.name)
     return QuantizedModel(**vars(executable), scheme=scheme, compression=quantized.compression)
 
 
@@ -138,7 +138,7 @@ def compare_outputs(
             labels=float_model.labels,
             float_model=_identity(float_model),
             quantized_model=_identity(quantized_model),
-            engine=quantized_model.engine.name,
+            engine=_engine(float_model, quantized_model),
             versions=_versions(quantized_model),
             samples=inputs.samples,
             sample_labels=inputs.labels if float_model.labels else None,
@@ -155,6 +155,11 @@ def compare_outputs(
 
 def _identity(model: Model) -> ModelIdentity:
     return ModelIdentity(name=model.name, digest=model.digest, size_bytes=model.size_bytes)
+
+
+def _engine(float_model: Model, quantized_model: Model) -> str:
+    names = float_model.engine.name, quantized_model.engine.name
+    return names[0] if names[0] == names[1] else " and ".join(names)
 
 
 def _versions(model: Model) -> dict[str, str]:

@@ -24,7 +24,7 @@ class MarkerOptions:
     """What one `@pytest.mark.quantized(...)` asks for: a single scheme, and overrides of the settings."""
 
     bits: int
-    mode: str = "linear"
+    mode: str = "kmeans_lut"
     lut_function: LutFunction | None = None
     model: str | Path | None = None
     samples: str | Path | None = None
@@ -143,8 +143,8 @@ def unique_ids(options: Sequence[MarkerOptions]) -> list[str]:
 
 MARKER_HELP = (
     f"{MARKER}({', '.join(f'{name}=...' for name in ARGUMENTS)}): quantize the project's Core ML model and "
-    "compare it with the float model. bits is 16 or 8 down to 1; mode is linear, linear_symmetric, "
-    "linear_lut, kmeans_lut or custom_lut (with lut_function=); lists, and several marks, make one test per "
+    "compare it with the float model. bits is 16 or 8 down to 1; mode is kmeans_lut (the default), linear, "
+    "linear_symmetric, linear_lut or custom_lut (with lut_function=); lists, and several marks, make one test per "
     "combination. model, samples (from the root directory), crop_and_scale and max_drop override settings; "
     "thresholds={'top1_agreement': 0.97} pins a metric. Use the fixtures comparison and accuracy_snapshot."
 )

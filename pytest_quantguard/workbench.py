@@ -51,9 +51,8 @@ class Workbench:
         options = _required(options)
         key = (model.digest, options.scheme)
         if self._last_quantized is None or self._last_quantized[0] != key:
-            engine = self._settings.engine
             self._last_quantized = None  # frees the memory before the next one is made
-            self._last_quantized = (key, quantize_with(model, options.scheme, engine=engine))
+            self._last_quantized = (key, quantize_with(model, options.scheme))
         return self._last_quantized[1]
 
     def samples(self, options: MarkerOptions | None, source: Any, model: Model) -> Any:
@@ -76,7 +75,7 @@ class Workbench:
         settings = self._effective(options)
         inputs = self._make_inputs(settings, samples, model)
         pair = (model.digest, inputs.samples.digest, inputs.samples.preprocessing)
-        key = (*pair, quantized.digest, settings.max_drop)
+        key = (*pair, quantized.digest, options.scheme, settings.max_drop)
         if key not in self._comparisons:
             if pair not in self._float_outputs:
                 self._float_outputs[pair] = StreamedOutputs(model.engine, inputs)

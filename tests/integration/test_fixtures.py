@@ -197,3 +197,17 @@ def test_models_with_other_labels_cannot_be_compared(project_files):
     other = quantguard.load_model(small_network(labels=LABELS[::-1]))
     with pytest.raises(quantguard.PredictionError, match="has other labels than the float model"):
         quantguard.compare(reference, other, project_files / "photos")
+
+
+def test_schemes_that_give_the_same_weights_keep_their_own_names(project):
+    project.makepyfile(
+        test_app="""
+        import pytest
+
+        @pytest.mark.quantized(bits=16, mode=["linear", "kmeans_lut"])
+        def test_gate(comparison, request):
+            mode = request.node.callspec.id.split("-")[1]
+            assert comparison.scheme == f"{mode}:16"
+        """
+    )
+    project.runpytest_inprocess().assert_outcomes(passed=2)

@@ -79,10 +79,10 @@ def test_marks_combine_with_parametrize(pytester):
         """
     )
     assert sorted(collected(pytester)) == [
-        "test_app[4-linear-a]",
-        "test_app[4-linear-b]",
-        "test_app[8-linear-a]",
-        "test_app[8-linear-b]",
+        "test_app[4-kmeans_lut-a]",
+        "test_app[4-kmeans_lut-b]",
+        "test_app[8-kmeans_lut-a]",
+        "test_app[8-kmeans_lut-b]",
     ]
 
 

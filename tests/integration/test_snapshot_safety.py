@@ -9,11 +9,11 @@ import pytest
 def broken():
     raise RuntimeError("early error")
 
-@pytest.mark.quantized(bits=16)
+@pytest.mark.quantized(bits=16, mode="linear")
 def test_first(comparison, accuracy_snapshot{first}):
     assert comparison == accuracy_snapshot
 
-@pytest.mark.quantized(bits=8)
+@pytest.mark.quantized(bits=8, mode="linear")
 def test_second(comparison, accuracy_snapshot):
     assert comparison == accuracy_snapshot
 """
@@ -118,7 +118,7 @@ def test_two_assertions_in_one_test_have_a_baseline_each(project):
     project.makepyfile(
         test_app="""
         import pytest
-        @pytest.mark.quantized(bits=8)
+        @pytest.mark.quantized(bits=8, mode="linear")
         def test_gate(comparison, accuracy_snapshot):
             assert comparison == accuracy_snapshot
             assert comparison == accuracy_snapshot

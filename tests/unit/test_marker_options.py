@@ -88,4 +88,4 @@ def test_marker_paths_start_at_the_root_directory(tmp_path):
 
 def test_ids_tell_models_apart():
     options = [MarkerOptions(bits=8, model="m/a.mlmodel"), MarkerOptions(bits=8, model="m/a.mlpackage")]
-    assert unique_ids(options) == ["8-linear-a.mlmodel", "8-linear-a.mlpackage"]
+    assert unique_ids(options) == ["8-kmeans_lut-a.mlmodel", "8-kmeans_lut-a.mlpackage"]

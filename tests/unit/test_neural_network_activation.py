@@ -79,7 +79,7 @@ def test_an_activation_that_is_not_set_is_refused():
         ("inverse", lambda x: 1 / (x + 0.25)),
         ("power", lambda x: x**1.5),
         ("exp", np.exp),
-        ("log", np.log),
+        ("log", lambda x: np.log(x + 0.25)),
         ("abs", np.abs),
         ("threshold", lambda x: np.maximum(x, 1.5)),
     ],

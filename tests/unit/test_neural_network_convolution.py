@@ -225,3 +225,34 @@ def test_three_dimensional_convolution():
 
     views = sliding_window_view(np.pad(x[0], ((0, 0), (1, 1), (1, 1), (1, 1))), (3, 3, 3), axis=(1, 2, 3))
     close(run(layers, {"x": x}, exact=True), np.einsum("cdhwijk,ocijk->odhw", views, kernel)[None])
+
+
+@pytest.mark.parametrize("mode, size", [("valid", 5), ("same", 4)])
+def test_three_dimensional_deconvolution_undoes_a_stride(mode, size):
+    """A kernel that is 1 in its first corner puts the values apart."""
+    x, kernel = numbers(1, 2, 2, 2, 2), np.zeros((3, 2, 3, 3, 3), np.float32)
+    kernel[:, :, 0, 0, 0] = numbers(3, 2, seed=1)
+
+    def layers(builder):
+        builder.add_convolution3d(
+            "conv",
+            2,
+            3,
+            3,
+            3,
+            3,
+            kernel,
+            None,
+            False,
+            stride_depth=2,
+            stride_height=2,
+            stride_width=2,
+            is_deconv=True,
+            padding_mode=mode,
+            input_name="x",
+            output_name="y",
+        )
+
+    expected = np.zeros((1, 3, size, size, size))
+    expected[:, :, :4:2, :4:2, :4:2] = np.einsum("oc,bcdhw->bodhw", kernel[:, :, 0, 0, 0], x)
+    close(run(layers, {"x": x}, exact=True), expected)

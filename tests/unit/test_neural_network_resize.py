@@ -100,3 +100,16 @@ def test_crop_and_resize_of_boxes(order, normalized):
     )
     for part, (top, left, bottom, right) in zip(y, BOXES, strict=True):
         close(part[0], sampled(X, np.linspace(top, bottom, 3), np.linspace(left, right, 4)))
+
+
+def test_boxes_may_name_their_image():
+    images = numbers(1, 2, 2, 4, 5)
+    boxes = np.concatenate([np.float32([[1], [0]]), BOXES], axis=1).reshape(2, 1, 5, 1, 1)
+    y = run(
+        lambda b: b.add_crop_resize("c", ["x", "boxes"], "y", 1, 4, mode="ALIGN_ENDPOINTS_MODE"),
+        {"x": images, "boxes": boxes},
+        exact=True,
+    )
+    assert y.shape == (2, 1, 2, 1, 4)
+    for part, image, (top, left, bottom, right) in zip(y, images[0, ::-1], BOXES, strict=True):
+        close(part[0], sampled(image, [(top + bottom) / 2], np.linspace(left, right, 4)))
