@@ -127,16 +127,16 @@ def _deconvolution_padding(layer: Layer, x: Blob, window: Pair, stride: Pair) ->
 def convolution3d(net: Network, layer: Layer, x: Blob) -> Blob:
     """`Convolution3DLayerParams`."""
     params = layer.params
-    if params.isDeconvolution:
-        raise layer.unsupported("deconvolution in three dimensions")
     if x.rank != 5:
         raise layer.unsupported(f"an input of rank {x.rank} (5 is needed)")
     size = (params.kernelDepth, params.kernelHeight, params.kernelWidth)
     groups = params.nGroups or 1
-    shape = (params.outputChannels, params.inputChannels // groups, *size)
     strides = (params.strideDepth, params.strideHeight, params.strideWidth)
     dilations = (params.dilationDepth, params.dilationHeight, params.dilationWidth)
     window = [(length - 1) * dilation + 1 for length, dilation in zip(size, dilations, strict=True)]
+    if params.isDeconvolution:
+        return _deconvolution3d(net, layer, x, size, window)
+    shape = (params.outputChannels, params.inputChannels // groups, *size)
     value = net.node(
         "Conv",
         net.exact(x),
@@ -146,6 +146,40 @@ def convolution3d(net: Network, layer: Layer, x: Blob) -> Blob:
         strides=strides,
         dilations=dilations,
         pads=padding3d(params, known(x.shape[-3:]), window, strides),
+    )
+    return net.blob(value)
+
+
+def _deconvolution3d(net: Network, layer: Layer, x: Blob, size: tuple[int, ...], window: list[int]) -> Blob:
+    """Transposed convolution; the output shape, where it is given, overrides the padding."""
+    params = layer.params
+    groups = params.nGroups or 1
+    strides = (params.strideDepth, params.strideHeight, params.strideWidth)
+    lengths = known(x.shape[-3:])
+    full = [(length - 1) * step + reach for length, step, reach in zip(lengths, strides, window, strict=True)]
+    target = list(params.outputShape)
+    if not target and params.paddingType == params.SAME:
+        target = [length * step for length, step in zip(lengths, strides, strict=True)]
+    pads, extra = padding3d(params, lengths, window, strides), [0, 0, 0]
+    if target:
+        totals = [length - wanted for length, wanted in zip(full, target, strict=True)]
+        halves = [split_padding(max(0, total)) for total in totals]
+        pads = [start for start, _ in halves] + [end for _, end in halves]
+        extra = [max(0, -total) for total in totals]
+    if any(amount >= step for amount, step in zip(extra, strides, strict=True) if amount):
+        raise layer.unsupported("an output shape that is larger than the deconvolution's reach")
+    # coremltools writes the input's channels first, other than the specification says.
+    shape = (params.inputChannels, params.outputChannels // groups, *size)
+    value = net.node(
+        "ConvTranspose",
+        net.exact(x),
+        net.constant(layer.weights("weights", shape, axis=1), f"{layer.name}.weights"),
+        *_bias(net, layer),
+        group=groups,
+        strides=strides,
+        dilations=(params.dilationDepth, params.dilationHeight, params.dilationWidth),
+        pads=pads,
+        output_padding=extra,
     )
     return net.blob(value)
 

@@ -73,11 +73,15 @@ def crop_resize(net: Network, layer: Layer, x: Blob, boxes: Blob) -> Blob:
     params = layer.params
     height, width = known(x.shape[-2:])
     targets = layer.pair(params.targetSize, 1)
-    if x.rank != 5 or x.shape[:2] != (1, 1) or boxes.rank != 5 or boxes.shape[1:] != (1, 4, 1, 1):
-        raise layer.unsupported(f"inputs of shapes {x.shape} and {boxes.shape} (one image and boxes of 4 are)")
-    number = boxes.shape[0] or 0
-    columns = net.nodes("Split", [net.reshaped(boxes, (number, 4))], 4, axis=1, num_outputs=4)
-    edges = _box_edges(net, layer, columns)
+    if x.rank != 5 or x.shape[0] != 1 or boxes.rank != 5 or boxes.shape[1:] not in ((1, 4, 1, 1), (1, 5, 1, 1)):
+        raise layer.unsupported(f"inputs of shapes {x.shape} and {boxes.shape}")
+    number, values = known((boxes.shape[0], boxes.shape[2]))
+    if values == 4 and x.shape[1] != 1:
+        raise layer.unsupported(f"boxes without an image's number on a batch of {x.shape[1]}")
+    *which, first, second, third, fourth = net.nodes(
+        "Split", [net.reshaped(boxes, (number, values))], values, axis=1, num_outputs=values
+    )
+    edges = _box_edges(layer, [first, second, third, fourth])
     grids = []
     for size, (start, end), target in zip((height, width), edges, targets, strict=True):
         scale = net.constant(
@@ -90,12 +94,16 @@ def crop_resize(net: Network, layer: Layer, x: Blob, boxes: Blob) -> Blob:
     across = net.node("Expand", net.node("Unsqueeze", _signed(net, grids[1], width), net.constant([1])), full)
     last = net.constant([-1])
     points = net.node("Concat", net.node("Unsqueeze", across, last), net.node("Unsqueeze", rows, last), axis=-1)
-    repeated = net.node("Expand", net.image(x), net.constant([number, *known(x.shape[2:])]))
+    if which:
+        index = net.node("Reshape", net.node("Cast", which[0], to=7), net.constant([number]))
+        repeated = net.node("Gather", net.image(x), index, axis=0)
+    else:
+        repeated = net.node("Expand", net.image(x), net.constant([number, *known(x.shape[2:])]))
     value = net.node("GridSample", repeated, points, mode="linear", padding_mode="border", align_corners=1)
     return net.blob(value, (number, 1, *net.shape(value)[1:]))
 
 
-def _box_edges(net: Network, layer: Layer, columns: list[str]) -> list[tuple[str, str]]:
+def _box_edges(layer: Layer, columns: list[str]) -> list[tuple[str, str]]:
     """(top, bottom) and (left, right) of the boxes (`BoxCoordinatesMode`)."""
     mode = layer.params.boxIndicesMode
     first, second, third, fourth = columns

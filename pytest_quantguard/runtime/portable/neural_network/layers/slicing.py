@@ -81,13 +81,15 @@ def slice_dynamic(net: Network, layer: Layer, x: Blob, begin: Blob, *rest: Blob)
     if len(rest) > 2:
         raise layer.unsupported("masks as inputs")
     length = x.rank
-    squeezes = list(params.squeezeMasks) or [False] * length
-    begin_masks = list(params.beginMasks) or [False] * length
-    end_masks = list(params.endMasks) or [False] * length
-    ends = net.integers(rest[0]) if rest else net.constant(list(params.endIds))
-    steps = net.integers(rest[1]) if len(rest) > 1 else net.constant(list(params.strides) or [1] * length)
-    if {len(values) for values in (squeezes, begin_masks, end_masks)} != {length}:
-        raise layer.unsupported(f"masks whose length is not the input's rank {length}")
+    # coremltools writes five values where none are given, whatever the rank.
+    squeezes = (list(params.squeezeMasks) or [False] * length)[:length]
+    begin_masks = (list(params.beginMasks) or [False] * length)[:length]
+    end_masks = (list(params.endMasks) or [False] * length)[:length]
+    strides = (list(params.strides) or [1] * length)[:length]
+    ends = net.integers(rest[0]) if rest else net.constant(list(params.endIds)[:length])
+    steps = net.integers(rest[1]) if len(rest) > 1 else net.constant(strides)
+    if {len(values) for values in (squeezes, begin_masks, end_masks, strides)} != {length}:
+        raise layer.unsupported(f"parameters shorter than the input's rank {length}")
     starts = net.integers(begin)
     single = net.constant(np.array(squeezes))
     after = net.node("Add", starts, net.constant([1]))

@@ -25,7 +25,8 @@ def unary(net: Network, layer: Layer, x: Blob) -> Blob:
     if params.type == params.EXP:
         return net.map("Exp", x)
     if params.type == params.LOG:
-        return net.map("Log", x)
+        # The specification leaves epsilon out here; coremltools' tests of Apple's engine expect it.
+        return net.map("Log", net.map("Add", x, epsilon))
     if params.type == params.ABS:
         return net.map("Abs", x)
     if params.type == params.THRESHOLD:
