@@ -10,12 +10,12 @@ from typing import Any, TypeGuard
 from pytest_quantguard.errors import BaselineError
 from pytest_quantguard.gate.files import parse_json, read_json
 from pytest_quantguard.gate.record import SCHEMA, Record
-from pytest_quantguard.gate.rules import find_metric, unknown_metric
+from pytest_quantguard.gate.rules import find_metric, unknown_metric, wrong_threshold
 
 MAX_BYTES = 1_000_000
 DIGEST = re.compile(r"[0-9A-Za-z]{1,128}")
 """A digest becomes part of a file name, so it must not hold anything that leads elsewhere."""
-ADVICE = "restore it from version control, or delete it and run pytest with --snapshot-update"
+ADVICE = "correct it, restore it from version control, or delete it and run pytest with --snapshot-update"
 SECTIONS = frozenset(
     ("schema", "comparison", "max_drop", "metrics", "thresholds", "pinned", "collapsed_onto"),
 )
@@ -128,9 +128,12 @@ def _check_metrics(metrics: dict[str, Any]) -> None:
 def _check_thresholds(value: dict[str, Any]) -> None:
     thresholds = _dictionary(value, "thresholds")
     for name, threshold in thresholds.items():
-        if find_metric(name) is None:
+        metric = find_metric(name)
+        if metric is None:
             raise ValueError(f"'thresholds' has the unknown metric {name!r}; {unknown_metric(name)}")
         _require(threshold is None or _is_number(threshold), f"'thresholds.{name}' is neither a number nor null")
+        wrong = "" if threshold is None else wrong_threshold(metric, threshold)
+        _require(not wrong, f"'thresholds.{name}' is {threshold!r}, {wrong}")
     missing = sorted(set(value["metrics"]) - set(thresholds))
     _require(not missing, f"'thresholds' lacks {missing[0]!r} (null switches a gate off)" if missing else "")
     pinned = value.get("pinned", [])

@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pytest_quantguard.gate.rules import GatedMetric, find_metric, unknown_metric
-
-RANGES = {"share": (0, 1), "delta": (-1, 1), "bytes": (1, math.inf), "decibel": (-math.inf, math.inf)}
-"""The pinned thresholds that make sense, by kind of metric."""
+from pytest_quantguard.gate.rules import find_metric, unknown_metric, wrong_threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,30 +29,27 @@ class Limits:
     def __post_init__(self) -> None:
         if not _is_number(self.max_drop) or not 0 <= self.max_drop <= 1:
             raise pytest.UsageError(f"max_drop={self.max_drop!r} is no share; give a number between 0 and 1.")
-        if not isinstance(self.thresholds, Mapping):
-            raise pytest.UsageError(
-                f"thresholds={self.thresholds!r} is no dictionary of metric names and numbers."
-            )
-        for name, value in self.thresholds.items():
-            metric = find_metric(name) if isinstance(name, str) else None
-            if metric is None:
-                raise pytest.UsageError(f"thresholds= has the unknown metric {name!r}; {unknown_metric(name)}")
-            _check_range(metric, value)
+        check_thresholds(self.thresholds)
         object.__setattr__(self, "max_drop", float(self.max_drop))
         plain = {name: int(v) if isinstance(v, int) else float(v) for name, v in self.thresholds.items()}
         object.__setattr__(self, "thresholds", plain)
 
 
-def _check_range(metric: GatedMetric, value: object) -> None:
-    low, high = RANGES[metric.kind]
-    if not _is_number(value):
-        raise pytest.UsageError(f"thresholds={{{metric.name!r}: {value!r}}} is no number.")
-    assert isinstance(value, int | float)
-    if not low <= value <= high:
-        allowed = f"between {low} and {high}" if high == 1 else f"of at least {low}"
-        raise pytest.UsageError(
-            f"thresholds={{{metric.name!r}: {value!r}}} is out of range; give a number {allowed}."
-        )
+def check_thresholds(thresholds: Mapping[str, float]) -> None:
+    """Check pinned thresholds: metric name to number.
+
+    Raises:
+        pytest.UsageError: a metric does not exist, or a value is no number or out of range.
+    """
+    if not isinstance(thresholds, Mapping):
+        raise pytest.UsageError(f"thresholds={thresholds!r} is no dictionary of metric names and numbers.")
+    for name, value in thresholds.items():
+        metric = find_metric(name) if isinstance(name, str) else None
+        if metric is None:
+            raise pytest.UsageError(f"thresholds= has the unknown metric {name!r}; {unknown_metric(name)}.")
+        wrong = wrong_threshold(metric, value)
+        if wrong:
+            raise pytest.UsageError(f"thresholds={{{name!r}: {value!r}}} is {wrong}.")
 
 
 def _is_number(value: object) -> bool:

@@ -16,6 +16,9 @@ Thresholds of shares and deltas are rounded outwards to four digits, those in de
 never makes one tighter. Classes differ in size, so the worst class may also lose one sample of the class that is
 worst when judged, whatever that weighs.
 
+Thresholds end where the metric does: a share at 0 or 1, a delta at -1. With few samples one of them may weigh so
+much that the threshold lies at that end; such a gate cannot fail.
+
 `max_drop` speaks of accuracy, so size and noise have tolerances of their own: a file's size moves by some bytes
 with the version of coremltools that writes it, and above 60 dB the noise is below the rounding of 8-bit images
 (59 dB) and near that of float16, which differs between engines.
@@ -37,6 +40,13 @@ DECIBEL_TOLERANCE = 1
 DECIBEL_LIMIT = 60
 
 Kind = Literal["share", "delta", "bytes", "decibel"]
+RANGES: Mapping[Kind, tuple[float, float]] = {
+    "share": (0, 1),
+    "delta": (-1, 1),
+    "bytes": (1, math.inf),
+    "decibel": (-math.inf, math.inf),
+}
+"""The thresholds that make sense, by kind of metric."""
 Entry = dict[str, Any] | int | float
 """A measured value as a baseline stores it: {"count", "total"[, "label"]}, bytes, or decibel."""
 
@@ -81,11 +91,21 @@ def metric_of(name: str) -> GatedMetric:
 
 
 def unknown_metric(name: object) -> str:
-    """Say which metrics there are, and which one an unknown name comes closest to."""
+    """Say which metrics there are, and which one an unknown name comes closest to; continues a sentence."""
     known = [*_BY_NAME, "snr:<output>", "psnr:<output>"]
     close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}The metrics are {', '.join(known)}."
+    hint = f"did you mean {close[0]!r}? The" if close else "the"
+    return f"{hint} metrics are {', '.join(known)}"
+
+
+def wrong_threshold(metric: GatedMetric, value: object) -> str:
+    """What is wrong with a threshold that a person gives; empty if nothing is."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return "no number"
+    low, high = RANGES[metric.kind]
+    if low <= value <= high:
+        return ""
+    return "out of range; give a number " + (f"between {low} and {high}" if high == 1 else f"of at least {low}")
 
 
 def in_order(names: Iterable[str]) -> list[str]:
@@ -130,6 +150,7 @@ def automatic_threshold(
     assert isinstance(entry, Mapping)
     one_sample = Fraction(1, min(entry["total"], smallest_total or entry["total"]))
     tolerance = max(exact(max_drop), one_sample)
+    low, high = RANGES[metric.kind]
     if metric.larger_is_better:
-        return math.floor((value - tolerance) * 10_000) / 10_000
-    return math.ceil((value + tolerance) * 10_000) / 10_000
+        return max(float(low), math.floor((value - tolerance) * 10_000) / 10_000)
+    return min(float(high), math.ceil((value + tolerance) * 10_000) / 10_000)

@@ -169,6 +169,9 @@ DAMAGED = {
     "size float": changed(("metrics", "size_bytes"), 1.5),
     "snr text": changed(("metrics", "snr:image"), "31 dB"),
     "threshold text": changed(("thresholds", "size_bytes"), "1 MB"),
+    "threshold in percent": changed(("thresholds", "top1_agreement"), 99),
+    "threshold in points": changed(("thresholds", "worst_class_delta"), -5),
+    "threshold of no size": changed(("thresholds", "size_bytes"), 0),
     "threshold missing": changed(("thresholds", "size_bytes"), ...),
     "threshold misspelt": changed(("thresholds", "top1_agrement"), 0.9),
     "pinned": changed(("pinned",), "top1_agreement"),
@@ -198,6 +201,12 @@ def test_a_merge_conflict_and_a_misspelt_metric_are_named(tmp_path):
     for case, message in [
         ("merge conflict", "unresolved merge conflict"),
         ("threshold misspelt", "did you mean 'top1_agreement'"),
+        (
+            "threshold in percent",
+            "'thresholds.top1_agreement' is 99, out of range; give a number between 0 and 1;",
+        ),
+        ("threshold of no size", "'thresholds.size_bytes' is 0, out of range; give a number of at least 1;"),
+        ("unknown metric", r"metrics are [^.]*, psnr:<output>; correct it, restore it"),
         ("threshold missing", "null switches a gate off"),
         ("repeated key", "repeats the key 'schema'"),
     ]:

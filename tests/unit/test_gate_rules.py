@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantguard.gate.limits import Limits
+from pytest_quantguard.gate.limits import Limits, check_thresholds
 from pytest_quantguard.gate.rules import (
     METRICS,
     automatic_threshold,
@@ -35,7 +37,11 @@ def share(count, total=450):
     [
         ("top1_agreement", share(449), 0.01, 0.9877),  # 0.98777...
         ("top1_agreement", share(9, 10), 0.01, 0.8),  # one sample is 0.1
-        ("top1_agreement", share(0), 0.01, -0.01),  # met by anything, stored as it is
+        ("top1_agreement", share(0), 0.01, 0.0),  # the range ends here
+        ("top1_accuracy_delta", share(-450), 0.01, -1.0),
+        ("worst_class_delta", share(-35, 36), 0.01, -1.0),
+        ("worst_class_delta", share(0, 1), 0.01, -1.0),
+        ("most_predicted_share", share(450), 0.01, 1.0),
         ("top1_accuracy_delta", share(-1), 0.01, -0.0123),
         ("worst_class_delta", share(-1, 44), 0.01, -0.0455),  # one sample of 44
         ("worst_class_delta", share(-1, 44), 0.2, -0.2228),
@@ -58,9 +64,11 @@ def test_a_threshold_is_never_tighter_than_one_sample_nor_looser_than_rounding_n
     threshold = Fraction(str(automatic_threshold(metric, entry, max_drop)))
     sign = 1 if metric.larger_is_better else -1
     one_worse = value_of({"count": entry["count"] - sign, "total": entry["total"]})
-    assert sign * (one_worse - threshold) >= 0
+    end = {"worst_class_delta": -1, "top1_agreement": 0, "most_predicted_share": 1}[name]
+    assert sign * (one_worse - threshold) >= 0 or threshold == end
     tolerance = max(Fraction(str(max_drop)), Fraction(1, entry["total"]))
-    assert 0 <= sign * (value_of(entry) - threshold) - tolerance < Fraction(1, 10_000)
+    beyond = sign * (value_of(entry) - threshold) - tolerance
+    assert 0 <= beyond < Fraction(1, 10_000) or (threshold == end and beyond < 0)
 
 
 @given(counted(), drops)
@@ -112,7 +120,7 @@ def test_an_unknown_metric_is_refused_with_the_closest_and_all_names():
         Limits(thresholds={"top1_agrement": 0.9})
     for metric in METRICS:
         assert metric.name in str(caught.value)
-    with pytest.raises(pytest.UsageError, match=r"unknown metric 7;"):
+    with pytest.raises(pytest.UsageError, match=r"unknown metric 7; the metrics are .*psnr:<output>\.$"):
         Limits(thresholds={7: 0.9})
 
 
@@ -132,8 +140,23 @@ def test_an_unknown_metric_is_refused_with_the_closest_and_all_names():
 def test_a_pinned_value_that_makes_no_sense_is_refused(name, value):
     with pytest.raises(pytest.UsageError, match=name):
         Limits(thresholds={name: value})
+    with pytest.raises(pytest.UsageError, match=name):
+        check_thresholds({name: value})
 
 
 def test_thresholds_that_are_no_dictionary_are_refused():
     with pytest.raises(pytest.UsageError, match="no dictionary"):
         Limits(thresholds=0.97)
+    with pytest.raises(pytest.UsageError, match="no dictionary"):
+        check_thresholds(0.97)
+
+
+def test_thresholds_can_be_checked_without_heavy_imports():
+    program = (
+        "import sys, pytest\n"
+        "from pytest_quantguard.gate.limits import check_thresholds\n"
+        "check_thresholds({'top1_agreement': 0.9})\n"
+        "print(sorted({'numpy', 'syrupy', 'coremltools', 'PIL'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
