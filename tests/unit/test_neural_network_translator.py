@@ -133,6 +133,22 @@ def test_an_output_that_no_layer_produces_is_refused():
         make_engine(builder)
 
 
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda b: b.add_fill_static("big", "y", (2**20, 2**20), 1.0),
+        lambda b: b.add_tile("big", "x", "y", [2**40]),
+        lambda b: b.add_constant_pad("big", ["x"], "y", 0.0, False, [2**62, 2**40]),
+        lambda b: b.add_range_static("big", "y", end=1e30, start=0, step=1e-9),
+    ],
+)
+def test_a_tensor_that_would_exhaust_the_memory_is_refused(add):
+    builder = make_builder({"x": (3,)}, exact=True)
+    add(builder)
+    with pytest.raises(UnsupportedModelError, match="layer 'big': "):
+        make_engine(builder)
+
+
 def test_copy_may_replace_a_tensor():
     def layers(builder):
         builder.add_activation("double", "LINEAR", "x", "twice", [2.0, 0.0])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pytest_quantguard.errors import PredictionError, UnsupportedModelError
 from pytest_quantguard.models.describe import describe
-from pytest_quantguard.models.description import ImageFeature
+from pytest_quantguard.models.description import ArrayFeature, ImageFeature
 from pytest_quantguard.runtime.engine import Outputs
 from pytest_quantguard.runtime.portable.answers import as_outputs, as_prediction
 from pytest_quantguard.runtime.portable.feeds import InputReader
@@ -73,7 +73,8 @@ class PortableEngine:
                 "neural networks and ML programs."
             )
         self._network = self._kind in NEURAL_NETWORKS
-        rank_five = self._network and getattr(spec, self._kind).arrayInputShapeMapping == 0
+        arrays = any(isinstance(feature, ArrayFeature) for feature in self._description.inputs)
+        rank_five = self._network and arrays and getattr(spec, self._kind).arrayInputShapeMapping == 0
         self._reader = InputReader(spec, self._description, model=name, rank_five=rank_five)
         # Kept only where another shape may have to be translated: it holds the weights.
         self._spec = spec if self._network and self._reader.flexible else None

@@ -24,6 +24,9 @@ _FOLDED = frozenset(
     )
 )
 
+# A damaged file must not exhaust the memory: tensors of more elements are refused.
+_LARGEST = 2**30
+
 
 class ShapeError(Exception):
     """Shapes do not fit, or are not known before the first sample; the translator adds the layer's name."""
@@ -146,6 +149,9 @@ class Network:
             reason = str(error).strip().splitlines()[-1]
             raise ShapeError(f"a shape that ONNX's {operator} refuses ({reason})") from error
         self._types.update(types)
+        for name in outputs:
+            if self._has_rank(name) and math.prod(size or 1 for size in self.shape(name)) > _LARGEST:
+                raise ShapeError(f"a tensor of shape {self.shape(name)}")
         if operator in _FOLDED and all(name in self._known for name in inputs if name):
             self._fold(node, inputs, outputs)
 
@@ -159,11 +165,14 @@ class Network:
             if array.size <= _KNOWN_SIZE and array.dtype.name in ELEMENT_TYPES:
                 self._known[name] = array
 
+    def _has_rank(self, value: str) -> bool:
+        return bool(self._types[value].tensor_type.HasField("shape"))
+
     def shape(self, value: str) -> Shape:
         """The shape of an ONNX value, as far as it is known before the first sample."""
-        tensor = self._types[value].tensor_type
-        if not tensor.HasField("shape"):
+        if not self._has_rank(value):
             raise ShapeError("a rank that depends on input values")
+        tensor = self._types[value].tensor_type
         return tuple(
             size.dim_value if size.WhichOneof("value") == "dim_value" else None for size in tensor.shape.dim
         )
@@ -172,7 +181,7 @@ class Network:
         """A blob from an ONNX value; of the value's own shape without `shape`, or where that leaves sizes open."""
         if shape is not None and None not in shape:
             return Blob(value, shape)
-        if shape is None or self._types[value].tensor_type.HasField("shape"):
+        if shape is None or self._has_rank(value):
             return Blob(value, self.shape(value))
         return Blob(value, shape)
 
