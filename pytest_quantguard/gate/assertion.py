@@ -1,5 +1,6 @@
 """The fixture's value: syrupy's assertion, judging by the gate and failing with the gate's text."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +19,7 @@ from pytest_quantguard.gate.record import Record, make_record
 from pytest_quantguard.gate.result import Result, make_result
 from pytest_quantguard.gate.update import Acceptance, accept
 from pytest_quantguard.gate.verdict import Verdict, judge
+from pytest_quantguard.gate.wording import update_command
 
 
 def make_accuracy_snapshot(
@@ -33,7 +35,7 @@ def make_accuracy_snapshot(
     Args:
         snapshot: the `snapshot` fixture; its session, location and update flags are taken over.
         limits: the allowed drop and the pinned thresholds.
-        node_id: the test, for the commands in messages; the location's own where empty.
+        node_id: the test, from pytest's root directory; the location's own where empty.
         verbosity: pytest's `-v` count.
         on_result: called with each result (see `result.py`), before the test fails.
     """
@@ -96,33 +98,51 @@ class AccuracySnapshot(SnapshotAssertion):
             self._report(comparison, record, path, "error", str(error))
             raise pytest.fail.Exception(str(error), pytrace=False) from None
 
+    @property
+    def _config(self) -> pytest.Config:
+        return self.session.pytest_session.config
+
+    @property
+    def _command(self) -> str:
+        """What accepts the measurement, run where pytest was: with the test's path from there, and our flags."""
+        file, separator, test = self.node_id.partition("::")
+        node_id = f"{self._seen_from_here(self._config.rootpath / file)}{separator}{test}" if file else ""
+        return update_command(node_id, own_flags(self._config))
+
+    def _seen_from_here(self, path: Path) -> str:
+        try:
+            return Path(os.path.relpath(path, self._config.invocation_params.dir)).as_posix()
+        except ValueError:  # on Windows: another drive
+            return str(path)
+
     def _judge(self, comparison: Comparison, record: Record, baseline: Record | None, path: Path) -> bool:
         __tracebackhide__ = True
         changes = _sample_changes(comparison, baseline, path.parent.parent)
-        verdict = judge(record, baseline, node_id=self.node_id, sample_changes=changes)
+        verdict = judge(record, baseline, command=self._command, sample_changes=changes)
         matched = super().__eq__(record)
         self._raise_what_syrupy_caught()
         assert matched == verdict.passed, "the extension and the gate disagree"
         self._report(comparison, record, path, verdict.kind, verdict.sentence, verdict=verdict)
         if not verdict.passed:
-            self._fail(verdict, comparison)
+            self._fail(verdict, comparison, path)
         return True
 
     def _update(self, comparison: Comparison, record: Record, baseline: Record | None, path: Path) -> bool:
         __tracebackhide__ = True
         acceptance = accept(record, baseline)
         if acceptance.refusal:
-            verdict = Verdict("refused", acceptance.refusal, acceptance.rows)
+            blocking = tuple(row for row in acceptance.rows if not row.ok)
+            verdict = Verdict("refused", acceptance.refusal, acceptance.rows, blocking=blocking)
             self._count_failure(acceptance.record)
             self._report(comparison, record, path, "refused", verdict.sentence, verdict=verdict)
-            self._fail(verdict, comparison)
+            self._fail(verdict, comparison, path)
         self.extension.exact = True  # type: ignore[attr-defined]
         super().__eq__(acceptance.record)
         self._raise_what_syrupy_caught()
         write_manifest(path.parent.parent, comparison.samples)
         execution = self.executions[self.num_executions - 1]
         outcome = "created" if execution.created else "updated" if execution.updated else "passed"
-        verdict = judge(acceptance.record, acceptance.record)
+        verdict = judge(acceptance.record, acceptance.record, accepted=True)
         self._report(
             comparison, acceptance.record, path, outcome, verdict.sentence, verdict=verdict, acceptance=acceptance
         )
@@ -175,9 +195,20 @@ class AccuracySnapshot(SnapshotAssertion):
                 )
             )
 
-    def _fail(self, verdict: Verdict, comparison: Comparison) -> NoReturn:
+    def _fail(self, verdict: Verdict, comparison: Comparison, path: Path) -> NoReturn:
         __tracebackhide__ = True
-        pytest.fail(explain(verdict, comparison, self.node_id, self.verbosity), pytrace=False)
+        text = explain(verdict, comparison, self._command, self._seen_from_here(path), self.verbosity)
+        pytest.fail(text, pytrace=False)
+
+
+def own_flags(config: pytest.Config) -> list[str]:
+    """The `--quantguard-*` flags of a run; read from the options, because workers of pytest-xdist see no more."""
+    flags = []
+    for name, value in sorted(vars(config.option).items()):
+        if name.startswith("quantguard_") and value is not None:
+            flag = f"--{name.replace('_', '-')}"
+            flags.append(flag if value is True else f"{flag}={value}")
+    return flags
 
 
 def _sample_changes(comparison: Comparison, baseline: Record | None, folder: Path) -> SampleChanges | None:

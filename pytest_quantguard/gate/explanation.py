@@ -24,13 +24,16 @@ UNKNOWN = "-"
 INDENT = "  "
 
 
-def explain(verdict: Verdict, comparison: Comparison, node_id: str = "", verbosity: int = 0) -> str:
+def explain(
+    verdict: Verdict, comparison: Comparison, command: str = "", baseline: str = "", verbosity: int = 0
+) -> str:
     """The text of a verdict that did not pass.
 
     Args:
         verdict: what `judge` or an update said.
         comparison: the measurement behind it.
-        node_id: the test, for the command that accepts the change.
+        command: what accepts the change; offered where the update would not be refused.
+        baseline: the baseline's file, for thresholds that were edited there.
         verbosity: pytest's `-v` count; shows more classes and samples.
     """
     blocks = [[verdict.sentence], _metric_table(verdict.rows)]
@@ -39,9 +42,22 @@ def explain(verdict: Verdict, comparison: Comparison, node_id: str = "", verbosi
         blocks += [_flip_counts(classifier, verbosity), _worst_classes(classifier, verbosity)]
         blocks.append(_flipped_samples(classifier.rows, verbosity))
     blocks.append([f"{INDENT}note: {clean(text)}" for text in (*verdict.notices, *comparison.notes)])
-    if verdict.kind in ("failed", "incomparable"):
-        blocks.append([f"To accept the change: {update_command(node_id)}"])
+    if verdict.blocking:
+        blocks.append(_kept_thresholds(verdict.blocking, baseline))
+    elif verdict.kind in ("failed", "incomparable"):
+        blocks.append([f"To accept the change: {command or update_command()}"])
     return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _kept_thresholds(rows: Sequence[Row], baseline: str) -> list[str]:
+    """What to change before an update, which keeps these thresholds, can accept the change."""
+    lines = ["An update keeps these thresholds. To accept the change, change them first:"]
+    for row in rows:
+        assert row.threshold is not None
+        metric = metric_of(row.metric)
+        where = "pinned in the marker" if row.pinned else f"edited by hand in {clean(baseline) or 'the baseline'}"
+        lines.append(f"{INDENT}{clean(metric.title)}: {number_text(metric, row.threshold, 2)}, {where}")
+    return lines
 
 
 def _metric_table(rows: Sequence[Row]) -> list[str]:
@@ -108,7 +124,7 @@ def _worst_classes(classifier: ClassifierMetrics, verbosity: int) -> list[str]:
         )
         for row in shown
     ]
-    head = f"Classes that lost most ({_of(len(shown), len(lost))} of {len(classes)} classes that lost accuracy):"
+    head = f"Classes that lost most ({len(shown)} of the {len(lost)} that lost accuracy):"
     if len(shown) == len(lost):
         head = f"Classes that lost accuracy ({len(lost)} of {len(classes)}):"
     return [head, *align(rows, right=(1, 2, 3, 4), indent=INDENT)]

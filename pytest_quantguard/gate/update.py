@@ -8,10 +8,11 @@ from pytest_quantguard.gate.rules import Entry, in_order, metric_of, value_of
 from pytest_quantguard.gate.verdict import (
     Row,
     circumstances_changed,
-    compare_rows,
-    is_automatic,
+    edited_thresholds,
     libraries_changed,
     row_sentence,
+    samples_differ,
+    update_rows,
 )
 from pytest_quantguard.gate.wording import scheme_title
 
@@ -24,7 +25,7 @@ class Change:
     old: Entry | None
     new: Entry | None
     direction: str
-    """`better`, `worse`, `same`, `new` or `gone`."""
+    """`better`, `worse`, `same`, `new`, `gone`, or `incomparable`: measured on other samples."""
     old_threshold: float | None
     new_threshold: float | None
     kept: bool
@@ -53,16 +54,11 @@ class Acceptance:
 def accept(record: Record, baseline: Record | None) -> Acceptance:
     """The record that an update stores, with the thresholds of the baseline that a person edited.
 
-    A stored threshold was edited if it is not what creation would have given for the baseline's own metrics and
-    `max_drop`. The update is refused where the record misses an edited or a pinned threshold: whoever set it must
-    change it.
+    The update is refused where the record misses an edited or a pinned threshold: whoever set it must change it.
     """
-    kept = _kept_thresholds(record, baseline)
+    kept = edited_thresholds(record, baseline)
     merged = {**record, "thresholds": {**record["thresholds"], **kept}}
-    holding = {**kept, **{name: record["thresholds"][name] for name in record.get("pinned", [])}}
-    old_metrics = baseline["metrics"] if baseline is not None else {}
-    before = {name: entry for name, entry in old_metrics.items() if name in record["metrics"]}
-    rows = compare_rows(merged, before, holding)
+    rows = update_rows(record, baseline)
     violated = [row for row in rows if not row.ok]
     return Acceptance(
         record=merged,
@@ -73,47 +69,37 @@ def accept(record: Record, baseline: Record | None) -> Acceptance:
     )
 
 
-def _kept_thresholds(record: Record, baseline: Record | None) -> dict[str, float | None]:
-    if baseline is None:
-        return {}
-    pinned = record.get("pinned", [])
-    return {
-        name: threshold
-        for name, threshold in baseline["thresholds"].items()
-        if name in record["metrics"]
-        and name not in pinned
-        and name not in baseline.get("pinned", [])
-        and not is_automatic(name, baseline)
-    }
-
-
 def _refusal(record: Record, violated: list[Row]) -> str:
     if not violated:
         return ""
     first = violated[0]
-    where = "in the marker" if first.pinned else "in the baseline, where a person has edited it,"
+    what = "threshold in the marker" if first.pinned else "hand-edited threshold in the baseline"
     return (
         f"{scheme_title(record['comparison']['scheme'])}: {row_sentence(first)}, so the baseline is not updated; "
-        f"change the threshold {where} first."
+        f"change the {what} first."
     )
 
 
 def _changes(merged: Record, baseline: Record, kept: dict[str, float | None]) -> tuple[Change, ...]:
     changes = []
+    incomparable = samples_differ(merged, baseline)
     for name in in_order([*merged["metrics"], *baseline["metrics"], *baseline["thresholds"]]):
         old, new = baseline["metrics"].get(name), merged["metrics"].get(name)
         before, after = baseline["thresholds"].get(name), merged["thresholds"].get(name)
-        change = Change(name, old, new, _direction(name, old, new), before, after, name in kept)
+        direction = _direction(name, old, new, incomparable)
+        change = Change(name, old, new, direction, before, after, name in kept)
         if old != new or before != after or change.kept:
             changes.append(change)
     return tuple(changes)
 
 
-def _direction(name: str, old: Entry | None, new: Entry | None) -> str:
+def _direction(name: str, old: Entry | None, new: Entry | None, incomparable: bool) -> str:
     if new is None:
         return "gone"
     if old is None:
         return "new"
+    if incomparable and metric_of(name).kind != "bytes":
+        return "incomparable"
     difference = value_of(new) - value_of(old)
     if not difference:
         return "same"

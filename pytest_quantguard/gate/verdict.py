@@ -50,6 +50,8 @@ class Verdict:
     sentence: str
     rows: tuple[Row, ...]
     notices: tuple[str, ...] = ()
+    blocking: tuple[Row, ...] = ()
+    """What an update would be refused for: it keeps pinned and edited thresholds."""
 
     @property
     def passed(self) -> bool:
@@ -62,29 +64,38 @@ class Verdict:
 
 
 def judge(
-    record: Record, baseline: Record | None, *, node_id: str = "", sample_changes: SampleChanges | None = None
+    record: Record,
+    baseline: Record | None,
+    *,
+    command: str = "",
+    sample_changes: SampleChanges | None = None,
+    accepted: bool = False,
 ) -> Verdict:
     """Judge a record by its baseline.
 
     Args:
         record: what was measured now, from `make_record`.
         baseline: what `read_baseline` gave.
-        node_id: the test, for the command in the sentence.
+        command: what creates a missing baseline.
         sample_changes: how the samples differ from the baseline's; None if that is not known.
+        accepted: the baseline has just been made from the record.
     """
     title = scheme_title(record["comparison"]["scheme"])
+    blocking = tuple(row for row in update_rows(record, baseline) if not row.ok)
     if baseline is None:
         rows = compare_rows(record, {}, _pinned_thresholds(record))
-        sentence = f"{title}: there is no baseline yet; create it with: {update_command(node_id)}"
-        return Verdict("missing", sentence, rows)
+        sentence = f"there is no baseline yet; create it with: {command or update_command()}"
+        if blocking:
+            sentence = f"there is no baseline yet, and none can be created: {row_sentence(blocking[0])}."
+        return Verdict("missing", f"{title}: {sentence}", rows, blocking=blocking)
     incomparable = _samples_sentence(record, baseline, sample_changes)
     if incomparable:
-        return Verdict("incomparable", f"{title}: {incomparable}", ())
+        return Verdict("incomparable", f"{title}: {incomparable}", (), blocking=blocking)
     rows = compare_rows(record, baseline["metrics"], _thresholds(record, baseline))
     failing = [row for row in rows if not row.ok]
-    notices = tuple(_notices(record, baseline, rows))
+    notices = (*_notices(record, baseline, rows), *_collapse_notice(record, baseline, accepted))
     if failing:
-        return Verdict("failed", f"{title}: {failure_sentence(record, failing)}", rows, notices)
+        return Verdict("failed", f"{title}: {failure_sentence(record, failing)}", rows, notices, blocking)
     gated = sum(row.threshold is not None for row in rows)
     return Verdict("passed", f"{title}: all {gated} gated metrics are within their thresholds.", rows, notices)
 
@@ -119,7 +130,35 @@ def is_automatic(name: str, baseline: Record) -> bool:
     return exact(threshold) == exact(automatic)
 
 
-def _pinned_thresholds(record: Record) -> dict[str, float]:
+def edited_thresholds(record: Record, baseline: Record | None) -> dict[str, float | None]:
+    """The stored thresholds that a person edited, of metrics that are still measured and not pinned.
+
+    A stored threshold was edited if it is not what creation would have given for the baseline's own metrics and
+    `max_drop`.
+    """
+    if baseline is None:
+        return {}
+    pinned = {*record.get("pinned", []), *baseline.get("pinned", [])}
+    return {
+        name: threshold
+        for name, threshold in baseline["thresholds"].items()
+        if name in record["metrics"] and name not in pinned and not is_automatic(name, baseline)
+    }
+
+
+def update_rows(record: Record, baseline: Record | None) -> tuple[Row, ...]:
+    """The record against the thresholds that an update keeps: the edited and the pinned ones."""
+    old_metrics = baseline["metrics"] if baseline is not None else {}
+    before = {name: entry for name, entry in old_metrics.items() if name in record["metrics"]}
+    return compare_rows(record, before, edited_thresholds(record, baseline) | _pinned_thresholds(record))
+
+
+def samples_differ(record: Record, baseline: Record) -> bool:
+    """Whether record and baseline were measured on different samples, so that their numbers do not compare."""
+    return bool(record["comparison"]["samples"] != baseline["comparison"]["samples"])
+
+
+def _pinned_thresholds(record: Record) -> dict[str, float | None]:
     return {name: record["thresholds"][name] for name in record.get("pinned", [])}
 
 
@@ -188,9 +227,9 @@ def _model_text(model: dict[str, str]) -> str:
 
 
 def _samples_sentence(record: Record, baseline: Record, changes: SampleChanges | None) -> str:
-    before, now = baseline["comparison"]["samples"], record["comparison"]["samples"]
-    if before == now:
+    if not samples_differ(record, baseline):
         return ""
+    before, now = baseline["comparison"]["samples"], record["comparison"]["samples"]
     if (before["digest"], before["count"]) == (now["digest"], now["count"]):
         return (
             f"the samples were prepared with {clean(before['preprocessing']) or 'nothing'} for the baseline and "
@@ -219,9 +258,14 @@ def _notices(record: Record, baseline: Record, rows: Iterable[Row]) -> list[str]
         )
     for row in rows:
         notices += _row_notice(row, record, baseline)
-    if record.get("collapsed_onto") is not None and "collapsed_onto" in baseline:
-        notices.append(f"The model answers {quoted(record['collapsed_onto'])} nearly always, as in the baseline.")
     return notices
+
+
+def _collapse_notice(record: Record, baseline: Record, accepted: bool) -> list[str]:
+    if record.get("collapsed_onto") is None or "collapsed_onto" not in baseline:
+        return []
+    end = "and this baseline accepts it" if accepted else "as in the baseline"
+    return [f"The model answers {quoted(record['collapsed_onto'])} nearly always, {end}."]
 
 
 def _row_notice(row: Row, record: Record, baseline: Record) -> list[str]:

@@ -1,7 +1,7 @@
 """How values read: percent, points, bytes, decibel; names that fit a line."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 
 from pytest_quantguard.gate.rules import Entry, GatedMetric, exact, value_of
@@ -30,11 +30,16 @@ def scheme_title(scheme: str) -> str:
     return f"{bits}-bit {mode}" if mode and bits.isdecimal() else scheme or "the quantized model"
 
 
-def update_command(node_id: str) -> str:
-    """The command that accepts what a test measured."""
+def update_command(node_id: str = "", flags: Sequence[str] = ()) -> str:
+    """The command that accepts what a test measured.
+
+    Args:
+        node_id: the test, from the folder where the command is to be run; every test where empty.
+        flags: further flags of the run.
+    """
     plain = node_id and not set('"$`\\!\n') & set(node_id)
-    target = f' "{node_id}"' if plain else f" {shlex.quote(node_id)}" if node_id else ""
-    return f"pytest{target} --snapshot-update"
+    target = f'"{node_id}"' if plain else shlex.quote(node_id)
+    return " ".join(["pytest", *([target] if node_id else []), "--snapshot-update", *map(shlex.quote, flags)])
 
 
 def percent(value: Fraction | float, digits: int = 1) -> str:

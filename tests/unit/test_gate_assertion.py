@@ -1,6 +1,7 @@
 """The assertion inside real pytest sessions, with syrupy and without the rest of the plugin."""
 
 import json
+import shlex
 from pathlib import Path
 
 import gate_examples
@@ -174,13 +175,77 @@ def test_an_edited_threshold_survives_and_refuses_what_misses_it(project):
     result = project.run("--snapshot-update")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*change the threshold in the baseline, where a person has edited it, first.", "1 snapshot failed."]
+        [
+            "*; change the hand-edited threshold in the baseline first.",
+            "  top-1 agreement: 98.00 %, edited by hand in __quantguard__/test_food/test_gate.json",
+            "1 snapshot failed.",
+        ]
     )
     assert project.baseline.read_text() == before and project.results[0]["outcome"] == "refused"
 
 
+def test_an_update_that_would_be_refused_is_not_offered(project):
+    project.run("--snapshot-update")
+    text = project.baseline.read_text().replace('"top1_agreement": 0.9877', '"top1_agreement": 0.98')
+    project.baseline.write_text(text)
+    for measured in ({"agreement": 440}, {"agreement": 3, "samples": {"names": ["a.png"]}}):
+        project.measure(**measured)
+        result = project.run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            [
+                "An update keeps these thresholds. To accept the change, change them first:",
+                "  top-1 agreement: 98.00 %, edited by hand in __quantguard__/test_food/test_gate.json",
+            ]
+        )
+        assert "--snapshot-update" not in result.stdout.str()
+    project.measure(agreement=445, right=100)
+    project.run().stdout.fnmatch_lines(["To accept the change: pytest * --snapshot-update"])
+
+
+def test_the_command_works_where_pytest_was_called_and_repeats_our_flags(project, monkeypatch):
+    conftest = project.folder / "conftest.py"
+    conftest.write_text(
+        conftest.read_text()
+        + "\n\ndef pytest_addoption(parser):\n"
+        + "    parser.addoption('--quantguard-max-drop')\n"
+        + "    parser.addoption('--quantguard-allow-unknown-labels', action='store_true', default=None)\n"
+    )
+    (project.folder / "sub folder").mkdir()
+    monkeypatch.chdir(project.folder / "sub folder")
+    flags = ("--quantguard-allow-unknown-labels", "--quantguard-max-drop", "a b")
+    line = (
+        'pytest "../test_food.py::test_gate" --snapshot-update --quantguard-allow-unknown-labels '
+        "'--quantguard-max-drop=a b'"
+    )
+    for more in ((), ("-n", "1", "-W", "ignore::pytest.PytestWarning")):
+        result = project.run("..", *flags, *more, f"--rootdir={project.folder}")
+        result.stdout.fnmatch_lines([f"*create it with: {line}"])
+    accepted = project.run(*shlex.split(line)[1:])
+    accepted.assert_outcomes(passed=1)
+    assert project.baseline.exists()
+
+
+def test_a_collapsed_baseline_is_told_when_it_is_created(project):
+    project.measure(agreement=60, collapsed_onto="7", most=450)
+    project.run("--snapshot-update")
+    assert project.results[0]["outcome"] == "created"
+    assert project.results[0]["notices"] == ["The model answers '7' nearly always, and this baseline accepts it."]
+    project.run()
+    assert project.results[0]["notices"] == ["The model answers '7' nearly always, as in the baseline."]
+
+
 def test_a_pinned_threshold_refuses_creation_and_update(project):
     project.limit(thresholds={"top1_agreement": 0.999})
+    result = project.run()
+    result.stdout.fnmatch_lines(
+        [
+            "*: there is no baseline yet, and none can be created: top-1 agreement is 99.8 % (449 of 450), "
+            "below the pinned threshold of 99.9 %.",
+            "  top-1 agreement: 99.90 %, pinned in the marker",
+        ]
+    )
+    assert "--snapshot-update" not in result.stdout.str()
     result = project.run("--snapshot-update")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*below the pinned threshold of 99.9 %*", "1 snapshot failed."])

@@ -1,10 +1,12 @@
+import dataclasses
 from fractions import Fraction
 
 import pytest
-from gate_examples import comparison, distortion, sample_row, sample_set
+from gate_examples import classifier, comparison, distortion, sample_row, sample_set
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_quantguard.comparison import ClassRow
 from pytest_quantguard.gate.explanation import explain
 from pytest_quantguard.gate.limits import Limits
 from pytest_quantguard.gate.record import make_record
@@ -21,13 +23,15 @@ from pytest_quantguard.gate.wording import (
     size_text,
     update_command,
 )
+from pytest_quantguard.metrics.share import Share
 
 NODE = "tests/test_x.py::test_y[2-kmeans_lut]"
 
 
 def explained(now, before=None, limits=None, verbosity=0):
     baseline = None if before is None else make_record(before, Limits())
-    return explain(judge(make_record(now, limits or Limits()), baseline, node_id=NODE), now, NODE, verbosity)
+    verdict = judge(make_record(now, limits or Limits()), baseline, command=update_command(NODE))
+    return explain(verdict, now, update_command(NODE), "tests/base.json", verbosity)
 
 
 def bad(**arguments):
@@ -86,9 +90,22 @@ def test_other_samples_show_no_numbers_but_the_command():
     assert "of 450" not in text and text.endswith("--snapshot-update")
 
 
-def test_pinned_thresholds_are_marked():
+def test_pinned_thresholds_are_marked_and_no_update_is_offered():
     text = explained(comparison(agreement=300), comparison(), Limits(thresholds={"top1_agreement": 0.97}))
-    assert "97.00 % pinned" in text
+    assert "97.00 % pinned" in text and "--snapshot-update" not in text
+    assert text.endswith(
+        "An update keeps these thresholds. To accept the change, change them first:\n"
+        "  top-1 agreement: 97.00 %, pinned in the marker"
+    )
+
+
+def test_of_many_classes_that_lost_the_worst_are_shown():
+    rows = [ClassRow(str(digit), Share(40, 44), Share(40 - digit, 44)) for digit in range(10)]
+    metrics = classifier(agreement=300)
+    metrics = dataclasses.replace(metrics, labelled=dataclasses.replace(metrics.labelled, classes=tuple(rows)))
+    lines = explained(comparison(metrics=metrics), comparison()).splitlines()
+    start = lines.index("Classes that lost most (5 of the 9 that lost accuracy):")
+    assert [line.split()[0] for line in lines[start + 2 : start + 7]] == ["9", "8", "7", "6", "5"]
 
 
 def test_a_model_without_classes_shows_its_outputs():
@@ -107,7 +124,10 @@ def test_samples_without_labels_have_no_label_column():
 def test_a_refused_update_does_not_offer_an_update():
     now = comparison(agreement=380)
     acceptance = accept(make_record(now, Limits(thresholds={"top1_agreement": 0.97})), None)
-    text = explain(Verdict("refused", acceptance.refusal, acceptance.rows), now, NODE)
+    rows = tuple(row for row in acceptance.rows if not row.ok)
+    text = explain(
+        Verdict("refused", acceptance.refusal, acceptance.rows, blocking=rows), now, update_command(NODE)
+    )
     assert "change the threshold in the marker first" in text and "--snapshot-update" not in text
     assert "97.00 % pinned" in text and "<" in text
 
@@ -155,6 +175,7 @@ def test_commands_are_quoted_for_a_shell():
     assert update_command("a.py::b[8-linear]") == 'pytest "a.py::b[8-linear]" --snapshot-update'
     assert update_command('a.py::b[$x"]') == "pytest 'a.py::b[$x\"]' --snapshot-update"
     assert update_command("") == "pytest --snapshot-update"
+    assert update_command("a.py", ["--x=1", "--y=a b"]) == "pytest \"a.py\" --snapshot-update --x=1 '--y=a b'"
 
 
 def test_control_characters_are_replaced():

@@ -96,7 +96,7 @@ def test_an_edited_threshold_that_is_missed_refuses_the_update():
     accepted = accept(record(agreement=376), edited(record(), top1_agreement=0.97))
     assert accepted.refusal == (
         "8-bit kmeans_lut: top-1 agreement is 83.6 % (376 of 450), below the threshold of 97.0 %, so the baseline "
-        "is not updated; change the threshold in the baseline, where a person has edited it, first."
+        "is not updated; change the hand-edited threshold in the baseline first."
     )
     assert [row.metric for row in accepted.rows if not row.ok] == ["top1_agreement"]
 
@@ -160,6 +160,16 @@ def test_worse_and_better_follow_each_metric():
         "most_predicted_share": "worse",
         "size_bytes": "better",
         "snr:image": "worse",
+    }
+
+
+def test_numbers_of_other_samples_are_neither_better_nor_worse():
+    now = record(agreement=440, right=449, size=90_000, samples=sample_set(preprocessing="scale_fit"))
+    directions = {change.metric: change.direction for change in accept(now, record()).changes}
+    assert directions == {
+        "top1_agreement": "incomparable",
+        "top1_accuracy_delta": "incomparable",
+        "size_bytes": "better",
     }
 
 

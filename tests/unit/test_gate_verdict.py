@@ -9,6 +9,7 @@ from pytest_quantguard.gate.baseline import dumps, parse_baseline
 from pytest_quantguard.gate.limits import Limits
 from pytest_quantguard.gate.manifest import SampleChanges
 from pytest_quantguard.gate.record import make_record
+from pytest_quantguard.gate.update import accept
 from pytest_quantguard.gate.verdict import judge
 
 
@@ -126,13 +127,18 @@ def test_a_collapse_is_named_as_such():
 def test_a_collapse_that_the_baseline_knows_passes_with_a_notice():
     collapsed = record(agreement=60, collapsed_onto="hot dog", most=450)
     verdict = judge(collapsed, collapsed)
-    assert verdict.passed and "answers 'hot dog' nearly always" in verdict.notices[0]
+    assert verdict.passed and verdict.notices == (
+        "The model answers 'hot dog' nearly always, as in the baseline.",
+    )
+    created = judge(collapsed, collapsed, accepted=True)
+    assert created.notices == ("The model answers 'hot dog' nearly always, and this baseline accepts it.",)
 
 
 def test_a_missing_baseline_fails_and_says_how_to_create_it():
-    verdict = judge(record(), None, node_id="tests/test_x.py::test_y[8-linear]")
+    verdict = judge(record(), None, command="the command")
     assert verdict.kind == "missing" and not verdict.passed
-    assert 'create it with: pytest "tests/test_x.py::test_y[8-linear]" --snapshot-update' in verdict.sentence
+    assert verdict.sentence == "8-bit kmeans_lut: there is no baseline yet; create it with: the command"
+    assert judge(record(), None).sentence.endswith("create it with: pytest --snapshot-update")
     assert {row.now["count"] for row in verdict.rows if row.metric == "top1_agreement"} == {449}
 
 
@@ -188,6 +194,30 @@ def test_a_threshold_that_is_pinned_no_more_holds_with_a_notice():
     verdict = judge(record(), baseline)
     assert failing(verdict) == ["top1_agreement"]
     assert any("was pinned and is no more" in notice for notice in verdict.notices)
+
+
+def test_an_update_is_blocked_by_the_thresholds_that_it_keeps_and_misses():
+    edited = record()
+    edited["thresholds"] |= {"top1_agreement": 0.98, "size_bytes": 100_500}
+    limits = Limits(thresholds={"worst_class_delta": -0.1})
+    now = record(limits, agreement=440, right=400, worst=-9)
+    for baseline, names in [
+        (record(), ["worst_class_delta"]),
+        (edited, ["top1_agreement", "worst_class_delta"]),
+        (None, ["worst_class_delta"]),
+    ]:
+        assert [row.metric for row in judge(now, baseline).blocking] == names
+    other = judge(record(samples=sample_set(["a.png"]), agreement=440), edited)
+    assert other.kind == "incomparable" and [row.metric for row in other.blocking] == ["top1_agreement"]
+    assert judge(record(agreement=400), record()).blocking == ()
+    assert judge(record(top5=None), record(Limits(thresholds={"top5_agreement": 0.9}))).blocking == ()
+
+
+@given(measurements, measurements, shares_that_pin, st.dictionaries(st.just("size_bytes"), st.integers(1, 10**9)))
+def test_an_update_is_offered_exactly_when_it_would_be_accepted(measured, before, pinned, edited):
+    now, baseline = record(Limits(thresholds=pinned), **measured), record(**before)
+    baseline["thresholds"] |= edited
+    assert bool(judge(now, baseline).blocking) == bool(accept(now, baseline).refusal)
 
 
 def test_another_max_drop_counts_from_the_next_update_on_and_is_named():
