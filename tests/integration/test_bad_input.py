@@ -137,12 +137,22 @@ def test_answers_that_are_nan_fail_with_the_samples_name(project):
     from coremltools.models import MLModel
 
     spec = MLModel(str(project.path / "model.mlmodel"), skip_model_load=True).get_spec()
-    dense = next(layer for layer in spec.neuralNetworkClassifier.layers if layer.name == "dense").innerProduct
-    dense.bias.floatValue[0] = float("nan")
+    relu = next(layer for layer in spec.neuralNetworkClassifier.layers if layer.name == "relu1")
+    relu.unary.type = relu.unary.LOG  # of numbers that are often negative
     MLModel(spec, skip_model_load=True).save(str(project.path / "model.mlmodel"))
     output = run(project, arguments="bits=16")
     assert "NaN" in output
     assert "apple/" in output
+
+
+def test_weights_that_are_nan_are_refused_by_name(project):
+    from coremltools.models import MLModel
+
+    spec = MLModel(str(project.path / "model.mlmodel"), skip_model_load=True).get_spec()
+    dense = next(layer for layer in spec.neuralNetworkClassifier.layers if layer.name == "dense").innerProduct
+    dense.bias.floatValue[0] = float("nan")
+    MLModel(spec, skip_model_load=True).save(str(project.path / "model.mlmodel"))
+    assert "dense.bias" in run(project)
 
 
 def test_nothing_of_the_project_is_written_to(project):
