@@ -40,6 +40,13 @@ class MarkerOptions:
             check_max_drop(self.max_drop, f"{where} max_drop")
         if not isinstance(self.thresholds, Mapping):
             raise pytest.UsageError(f"{where} thresholds must be a dictionary of metric name and number.")
+        if self.thresholds:
+            from pytest_quantguard.gate.limits import check_thresholds
+
+            try:
+                check_thresholds(self.thresholds)
+            except pytest.UsageError as error:
+                raise pytest.UsageError(f"{where} {error}") from error
         for name in ("model", "samples"):
             if not isinstance(getattr(self, name), str | Path | None):
                 raise pytest.UsageError(f"{where} {name}={getattr(self, name)!r} is no path.")
