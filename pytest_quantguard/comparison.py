@@ -211,12 +211,13 @@ class Comparison:
 
     def __repr__(self) -> str:
         """One short line, because pytest shows it."""
-        what = f"{self.float_model.name} {self.scheme}".strip()
+        names = dict.fromkeys((self.float_model.name, self.quantized_model.name))
+        what = f"{' and '.join(names)} {self.scheme}".strip()
         figures = [f"{len(self.samples.entries)} samples"]
         if self.classifier:
             figures.append(f"top-1 agreement {float(self.classifier.top1_agreement):.4f}")
             if self.classifier.labelled:
-                figures.append(f"accuracy {float(self.classifier.labelled.top1_delta):+.4f}")
+                figures.append(f"accuracy delta {float(self.classifier.labelled.top1_delta):+.4f}")
         else:
             figures += [f"{output.name} {output.mean_snr:.1f} dB" for output in self.outputs[:2]]
         figures.append(f"size x {self.size_ratio:.2f}")

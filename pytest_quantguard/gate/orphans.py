@@ -11,12 +11,13 @@ from pytest_quantguard.errors import BaselineError
 from pytest_quantguard.gate.baseline import read_baseline
 from pytest_quantguard.gate.extension import FOLDER, LONGEST_NAME, UNSAFE
 from pytest_quantguard.gate.manifest import manifest_path
+from pytest_quantguard.gate.wording import clean
 
 HASH = re.compile(r"-[0-9a-f]{8}$")
 
 
 def find_orphans(folders: Iterable[Path], collected: Mapping[Path, Collection[str]]) -> list[Path]:
-    """The files under the `__quantguard__` folders that no test uses, sorted.
+    """The files under the `__quantguard__` folders that no test uses, sorted: baselines and lists of samples.
 
     A baseline is an orphan if its test file is gone, or was collected and holds no such test. A baseline of a
     test file that was not collected is left alone: the run may have been given one file of many. So is a sample
@@ -38,6 +39,21 @@ def find_orphans(folders: Iterable[Path], collected: Mapping[Path, Collection[st
                 orphans.add(path)
         orphans.update(_orphaned_manifests(folder / FOLDER, baselines))
     return sorted(orphans)
+
+
+def orphan_lines(orphans: Collection[Path], root: Path) -> list[str]:
+    """The lines that list orphans, baselines apart from lists of samples; paths are shown from `root`."""
+    lists = [path for path in orphans if path.parent.name == FOLDER]
+    lines = []
+    for head, paths in (
+        ("Baselines without a test", [path for path in orphans if path not in lists]),
+        ("Lists of samples that no baseline names", lists),
+    ):
+        if paths:
+            lines.append(f"{head}; delete them if that is meant, nothing else does:")
+            shown = [path.relative_to(root) if path.is_relative_to(root) else path for path in paths]
+            lines += [f"  {clean(str(path))}" for path in shown]
+    return lines
 
 
 def snapshot_names(items: Iterable[pytest.Item]) -> dict[Path, set[str]]:

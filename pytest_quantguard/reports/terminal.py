@@ -1,6 +1,7 @@
 """The table at the end of a run."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from pytest_quantguard.gate.wording import (
     shorten,
     size_text,
 )
+from pytest_quantguard.reports.notes import note_lines
 
 Result = Mapping[str, Any]
 
@@ -37,6 +39,7 @@ COLUMNS = (
 """Columns of classifiers; each is shown where a result has the metric."""
 
 
+DIRECTIONS = {"incomparable": "measured on other samples"}
 NUMBERS = ("size", "ratio", "top-1", "top-5", "accuracy delta", "SNR", "PSNR")
 
 
@@ -46,12 +49,13 @@ def summary_lines(results: Sequence[Result], verbosity: int = 0) -> list[str]:
     Args:
         results: results of the run in any order (see `gate/result.py`); they are sorted by test, numbers in
             test ids by value, so that the table is the same with and without xdist.
-        verbosity: pytest's `-v` count; from 1 on the table names the tests.
+        verbosity: pytest's `-v` count; from 1 on the table names the tests, and notes tell how much of each
+            model was compressed.
     """
     ordered = sorted(results, key=lambda result: _natural(result["node_id"]))
     if not ordered:
         return []
-    return [*_table(ordered, verbosity), *_notices(ordered), *_updates(ordered)]
+    return [*_table(ordered, verbosity), *note_lines(ordered, verbosity), *_updates(ordered)]
 
 
 def _table(results: Sequence[Result], verbosity: int) -> list[str]:
@@ -66,8 +70,9 @@ def _table(results: Sequence[Result], verbosity: int) -> list[str]:
         *map(str.upper, outputs),
         "verdict",
     ]
-    rows = [header + (["test"] if verbosity > 0 else [])]
-    for result in results:
+    tests = _tests(results, verbosity)
+    rows = [header + (["test"] if any(tests) else [])]
+    for result, test in zip(results, tests, strict=True):
         row = [
             shorten(clean(result["model"]), 32),
             shorten(clean(scheme_title(result["scheme"])), 28),
@@ -77,16 +82,42 @@ def _table(results: Sequence[Result], verbosity: int) -> list[str]:
             *(_noisiest(result, kind) or "-" for kind in outputs),
             _verdict(result),
         ]
-        rows.append(row + ([clean(result["node_id"])] if verbosity > 0 else []))
+        rows.append(row + ([test] if any(tests) else []))
     return align(rows, right=[index for index, title in enumerate(header) if title in NUMBERS])
+
+
+def _tests(results: Sequence[Result], verbosity: int) -> list[str]:
+    """What to call the test of each row: its node id when verbose; else its name, where model and scheme repeat.
+
+    Several comparisons of one test are numbered.
+    """
+    models = Counter((result["model"], result["scheme"]) for result in results)
+    names = Counter(name for name in {result["node_id"]: _name(result) for result in results}.values())
+    seen: Counter[str] = Counter()
+    tests = []
+    for result in results:
+        seen[result["node_id"]] += 1
+        name = _name(result)
+        text = result["node_id"] if verbosity > 0 or names[name] > 1 else name
+        if seen[result["node_id"]] > 1:
+            text += f" ({seen[result['node_id']]})"
+        told_apart = verbosity <= 0 and models[result["model"], result["scheme"]] == 1
+        tests.append("" if told_apart else clean(text))
+    return tests
+
+
+def _name(result: Result) -> str:
+    name: str = result["node_id"].partition("::")[2]
+    return name or result["node_id"]
 
 
 def _cell(result: Result, name: str) -> str:
     entry = result["metrics"].get(name)
     if entry is None:
         return "-"
-    text = number_text(metric_of(name), value_of(entry))
-    return f"{text} ({shorten(clean(entry['label']), 18)})" if "label" in entry else text
+    value = value_of(entry)
+    text = number_text(metric_of(name), value)
+    return f"{text} ({shorten(clean(entry['label']), 18)})" if "label" in entry and value < 0 else text
 
 
 def _noisiest(result: Result, kind: str) -> str:
@@ -102,18 +133,6 @@ def _verdict(result: Result) -> str:
     if result["collapsed_onto"] is not None:
         text += f", collapsed onto {quoted(result['collapsed_onto'])}"
     return text
-
-
-def _notices(results: Sequence[Result]) -> list[str]:
-    """Each notice once, with the number of tests that it is about if they are several."""
-    tests: dict[str, set[str]] = {}
-    for result in results:
-        for notice in result["notices"]:
-            tests.setdefault(clean(notice), set()).add(result["node_id"])
-    return [
-        f"note: {notice}" + (f" ({len(node_ids)} tests)" if len(node_ids) > 1 else "")
-        for notice, node_ids in tests.items()
-    ]
 
 
 def _updates(results: Sequence[Result]) -> list[str]:
@@ -132,18 +151,20 @@ def _change(change: Mapping[str, Any]) -> list[str]:
     if metric is None:
         return []
     old, new = change["old"], change["new"]
-    title = clean(metric.title)
+    title, direction = clean(metric.title), change["direction"]
     lines = []
-    if old != new:
+    moved = old != new and direction != "same"  # else another label may have the same value
+    if moved:
         before = "none" if old is None else entry_text(metric, old)
         after = "none" if new is None else entry_text(metric, new)
-        lines.append(f"  {title}: {before} -> {after}  {change['direction']}")
+        lines.append(f"  {title}: {before} -> {after}  {DIRECTIONS.get(direction, direction)}")
+    thresholds = change["old_threshold"], change["new_threshold"]
     if change["kept"]:
         kept = change["new_threshold"]
         text = "not gated (null)" if kept is None else f"kept at {number_text(metric, kept, 2)}"
         lines.append(f"  {title}: threshold {text}, as edited")
-    elif old == new and change["old_threshold"] is not None and change["new_threshold"] is not None:
-        before, after = (number_text(metric, change[key], 2) for key in ("old_threshold", "new_threshold"))
+    elif not moved and None not in thresholds and thresholds[0] != thresholds[1]:
+        before, after = (number_text(metric, threshold, 2) for threshold in thresholds)
         lines.append(f"  {title}: threshold {before} -> {after}")
     return lines
 

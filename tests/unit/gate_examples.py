@@ -89,6 +89,7 @@ def comparison(
     metrics=None,
     outputs=(),
     notes=(),
+    compression=None,
     **classifier_arguments,
 ):
     """A comparison of a digits classifier; without classes if `metrics` is False."""
@@ -102,4 +103,5 @@ def comparison(
         classifier=None if metrics is False else metrics or classifier(**classifier_arguments),
         outputs=tuple(outputs),
         notes=tuple(notes),
+        compression=compression,
     )

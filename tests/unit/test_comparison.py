@@ -96,13 +96,16 @@ def test_a_failing_assertion_explains_itself():
 
 def test_the_repr_is_one_short_line():
     assert repr(COMPARISON) == (
-        "<Comparison food.mlmodel kmeans_lut:8: 2 samples, top-1 agreement 0.9700, accuracy -0.0200, size x 0.25>"
+        "<Comparison food.mlmodel kmeans_lut:8: 2 samples, top-1 agreement 0.9700, accuracy delta -0.0200, "
+        "size x 0.25>"
     )
     assert repr(without_classes("image")) == (
         "<Comparison food.mlmodel kmeans_lut:8: 2 samples, image 40.0 dB, size x 0.25>"
     )
     ready_made = dataclasses.replace(classifier_with(labelled=None), scheme="")
     assert repr(ready_made) == "<Comparison food.mlmodel: 2 samples, top-1 agreement 0.9700, size x 0.25>"
+    other = dataclasses.replace(ready_made, quantized_model=ModelIdentity("food8.mlmodel", "a" * 64, 1000))
+    assert repr(other).startswith("<Comparison food.mlmodel and food8.mlmodel: 2 samples, ")
 
 
 LABELLED_METRICS = (

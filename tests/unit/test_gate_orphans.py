@@ -4,7 +4,7 @@ from pytest_quantguard.gate.baseline import dumps
 from pytest_quantguard.gate.extension import file_name
 from pytest_quantguard.gate.limits import Limits
 from pytest_quantguard.gate.manifest import manifest_path, write_manifest
-from pytest_quantguard.gate.orphans import find_orphans, snapshot_names
+from pytest_quantguard.gate.orphans import find_orphans, orphan_lines, snapshot_names
 from pytest_quantguard.gate.record import make_record
 
 
@@ -71,6 +71,19 @@ def test_sample_manifests_that_no_baseline_names_are_orphans(tmp_path):
     assert find_orphans([tmp_path], collected) == [manifest_path(tmp_path / "__quantguard__", unused.digest)]
     damaged.write_text("{")
     assert find_orphans([tmp_path], collected) == []
+
+
+def test_orphaned_baselines_and_lists_of_samples_are_listed_apart(tmp_path):
+    path = baseline(tmp_path, "samples-gone", "samples-1")
+    manifest = manifest_path(tmp_path / "__quantguard__", sample_set(["b.png"]).digest)
+    assert orphan_lines([path, manifest], tmp_path) == [
+        "Baselines without a test; delete them if that is meant, nothing else does:",
+        "  __quantguard__/samples-gone/samples-1.json",
+        "Lists of samples that no baseline names; delete them if that is meant, nothing else does:",
+        f"  __quantguard__/{manifest.name}",
+    ]
+    assert orphan_lines([manifest], tmp_path / "elsewhere")[1:] == [f"  {manifest}"]
+    assert orphan_lines([], tmp_path) == []
 
 
 def test_folders_without_baselines_have_no_orphans(tmp_path):

@@ -1,7 +1,9 @@
+import dataclasses
 import json
 
-from gate_examples import comparison, distortion
+from gate_examples import comparison, distortion, sample_set
 
+from pytest_quantguard.comparison import Compression
 from pytest_quantguard.gate.limits import Limits
 from pytest_quantguard.gate.record import make_record
 from pytest_quantguard.gate.result import OUTCOMES, make_result
@@ -87,6 +89,104 @@ def test_a_notice_is_said_once_with_the_number_of_tests():
     results = [result(name, comparison(engine="coreml"), comparison()) for name in ("a", "b", "b")]
     notes = [line for line in summary_lines(results) if line.startswith("note:")]
     assert notes == ["note: The baseline was measured with engine portable, now coreml. (2 tests)"]
+
+
+def test_notes_of_comparisons_are_shown_where_they_pass_too():
+    few, left_out = "Few samples.", "Accuracy is left out: not every sample has a label."
+    results = [result(name, comparison(notes=[few])) for name in ("a", "b")]
+    results.append(result("c", comparison(notes=[few, left_out])))
+    notes = [line for line in summary_lines(results) if line.startswith("note:")]
+    assert notes == [f"note: {few} (3 tests)", f"note: {left_out}"]
+
+
+SMALL = ("conv/bias", 100, "2048 weights or fewer")
+FLAT = ("norm", 60, "one-dimensional")
+
+
+def compressed(share, *skipped, scheme="linear:8", bits=8.25):
+    return comparison(scheme, compression=Compression(1000, int(share * 1000), bits, skipped))
+
+
+def compression_notes(*comparisons, verbosity=0):
+    results = [result(str(index), measured) for index, measured in enumerate(comparisons)]
+    return [line for line in summary_lines(results, verbosity) if "compressed" in line]
+
+
+def test_a_model_of_which_little_is_compressed_is_named():
+    assert compression_notes(compressed(0.838, SMALL, SMALL)) == [
+        "note: digits.mlmodel, 8-bit linear: 83.8 % of the weights are compressed; "
+        "2 tensors are not (2048 weights or fewer)"
+    ]
+    assert compression_notes(compressed(0.84, FLAT)) == [
+        "note: digits.mlmodel, 8-bit linear: 84.0 % of the weights are compressed; "
+        "1 tensor is not (one-dimensional)"
+    ]
+    assert compression_notes(compressed(0.9, SMALL), comparison("linear:8"), compressed(0.9)) == []
+
+
+def test_reasons_for_weights_that_are_not_compressed_are_counted_by_weight():
+    others = [("x", 10, "declined by coremltools"), ("y", 9, "already quantized")]
+    (line,) = compression_notes(compressed(0.5, *others, FLAT, SMALL, SMALL))
+    assert line.endswith(
+        "5 tensors are not (2048 weights or fewer: 2; one-dimensional: 1; declined by coremltools: 1; others)"
+    )
+
+
+def test_schemes_that_compress_the_same_share_a_line():
+    measured = [compressed(0.8, SMALL, scheme=f"linear:{bits}", bits=bits) for bits in (8, 8, 4)]
+    (line,) = compression_notes(*measured)
+    assert line.startswith("note: digits.mlmodel, 2 schemes: 80.0 % of the weights")
+
+
+def test_every_scheme_has_a_line_on_its_compression_when_verbose():
+    measured = [compressed(1, scheme="linear:8"), compressed(1, scheme="linear:4", bits=4.5)]
+    assert compression_notes(*measured, verbosity=1) == [
+        "note: digits.mlmodel, 8-bit linear: 100.0 % of the weights are compressed, to 8.25 bits each",
+        "note: digits.mlmodel, 4-bit linear: 100.0 % of the weights are compressed, to 4.50 bits each",
+    ]
+
+
+def column_of_tests(*node_ids, verbosity=0, scheme="linear:8"):
+    lines = summary_lines([result(node_id, comparison(scheme)) for node_id in node_ids], verbosity)
+    start = lines[0].index("test") if lines[0].endswith("test") else None
+    return None if start is None else [line[start:] for line in lines[1 : 1 + len(node_ids)]]
+
+
+def test_tests_of_the_same_model_and_scheme_are_named():
+    assert column_of_tests("t.py::x") is None
+    assert column_of_tests("t.py::x", "t.py::y[1]") == ["x", "y[1]"]
+    assert column_of_tests("a.py::x", "b.py::x", "b.py::z") == ["a.py::x", "b.py::x", "z"]
+    assert column_of_tests("a.py::x", "a.py::x") == ["x", "x (2)"]
+    assert column_of_tests("a.py::x", "a.py::x", verbosity=1) == ["a.py::x", "a.py::x (2)"]
+    mixed = [result("x", comparison("linear:8")), result("y", comparison("linear:8")), result("z", comparison())]
+    assert [line.split()[-1] for line in summary_lines(mixed)[1:4]] == ["x", "y", "passed"]
+
+
+def test_a_class_is_named_only_where_it_lost():
+    assert "-2.3 points (8)" in summary_lines([result("a", comparison())])[1]
+    for worst in (0, 2):
+        row = summary_lines([result("a", comparison(worst=worst))])[1]
+        assert "points (" not in row and "+0.0 points  passed" in row
+
+
+def test_an_update_on_other_samples_calls_nothing_worse():
+    now = comparison(agreement=448, samples=sample_set(preprocessing="scale_fit"))
+    lines = summary_lines([result("t.py::x", now, comparison(), update=True)])
+    assert lines[1].endswith("  updated")
+    assert lines[2:] == [
+        "t.py::x: baseline updated",
+        "  sample preprocessing: center_crop -> scale_fit",
+        "  top-1 agreement: 99.8 % (449 of 450) -> 99.6 % (448 of 450)  measured on other samples",
+    ]
+
+
+def test_an_update_that_changes_a_label_alone_says_nothing():
+    before = comparison(collapsed_onto=None)
+    concentration = dataclasses.replace(before.classifier.quantized_concentration, most_predicted="2")
+    now = comparison(metrics=dataclasses.replace(before.classifier, quantized_concentration=concentration))
+    made = result("t.py::x", now, before, update=True)
+    assert [change["metric"] for change in made["changes"]] == ["most_predicted_share"]
+    assert summary_lines([made])[2:] == []
 
 
 def test_an_update_says_old_and_new_per_metric_and_what_got_worse():
