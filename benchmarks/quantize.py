@@ -100,15 +100,15 @@ def by_coremltools(mlmodel: Any, scheme: Scheme, threads: int) -> tuple[Any, flo
 
 @contextlib.contextmanager
 def flat_tables() -> Iterator[None]:
-    """Give protobuf coremltools' k-means table as a row; a column raises a TypeError."""
+    """Give protobuf coremltools' k-means table as a row, and k-means float64 weights as protobuf 5.29 does."""
     from coremltools.models.neural_network import quantization_utils
 
     name = "_get_kmeans_lookup_table_and_weight"
     original = getattr(quantization_utils, name)
 
     @functools.wraps(original)
-    def flat(*arguments: Any, **options: Any) -> Any:
-        table, indices = original(*arguments, **options)
+    def flat(bits: int, weights: Any) -> Any:
+        table, indices = original(bits, weights.astype(np.float64))
         return np.ravel(table), indices
 
     setattr(quantization_utils, name, flat)

@@ -7,6 +7,7 @@ Below 16 bits coremltools fuses batch norm, scale and bias layers before it quan
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantguard.models.neural_network_weights import replace_floats
 
@@ -65,17 +66,22 @@ def fuse_batchnorm(convolution: Any, batchnorm: Any) -> None:
     y = gamma * (w x + b - mean) / sqrt(variance + epsilon) + beta, per output channel, in double precision and in
     the order of operations of coremltools 8.2, the last version that has it right.
     """
-    mean, beta = np.array(batchnorm.mean.floatValue), np.array(batchnorm.beta.floatValue)
-    gamma = np.array(batchnorm.gamma.floatValue)
-    deviation = np.sqrt(np.array(batchnorm.variance.floatValue) + batchnorm.epsilon)
+    mean, beta = _doubles(batchnorm.mean), _doubles(batchnorm.beta)
+    gamma = _doubles(batchnorm.gamma)
+    deviation = np.sqrt(_doubles(batchnorm.variance) + batchnorm.epsilon)
     channels = convolution.outputChannels
-    bias = np.array(convolution.bias.floatValue) if convolution.hasBias else np.zeros(channels)
-    weights = np.array(convolution.weights.floatValue).reshape(channels, -1)
+    bias = _doubles(convolution.bias) if convolution.hasBias else np.zeros(channels)
+    weights = _doubles(convolution.weights).reshape(channels, -1)
     fused_weights = (gamma / deviation)[:, None] * weights
     fused_bias = gamma * bias / deviation - gamma * mean / deviation + beta
     replace_floats(convolution.weights, fused_weights)
     replace_floats(convolution.bias, fused_bias)
     convolution.hasBias = True
+
+
+def _doubles(weights: Any) -> NDArray[np.float64]:
+    """Float64 values, which protobuf 7 does not give by itself."""
+    return np.array(weights.floatValue, np.float64)
 
 
 def _holds_float32(parameters: Any, kind: str, channels: int) -> bool:

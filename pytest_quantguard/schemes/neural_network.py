@@ -2,12 +2,17 @@
 
 Gives what coremltools' `quantize_weights` gives, byte for byte, where that works. Layers are fused by coremltools
 itself; weights are quantized by `weight_quantizers`, several tensors at a time.
+
+Where coremltools 9.0 raises an error, it gives what coremltools 8.2 with protobuf 5.29 gives. There, protobuf's
+numbers are float64 in numpy, and float32 with protobuf 7; the last bits of scales and tables depend on it.
 """
 
 import copy
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +23,7 @@ from pytest_quantguard.schemes.kinds import NETWORKS, PIPELINES, stages
 from pytest_quantguard.schemes.kmeans import one_blas_thread
 from pytest_quantguard.schemes.layer_selection import check_patterns, selection
 from pytest_quantguard.schemes.packing import pack_integers
-from pytest_quantguard.schemes.repairs import repaired
+from pytest_quantguard.schemes.repairs import fuses_batchnorm_right, repaired
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.tensor import SKIPPED, TINY_RANGE
 from pytest_quantguard.schemes.weight_fields import WeightField, weight_fields
@@ -60,10 +65,18 @@ def quantize_in_place(spec: Any, scheme: Scheme, *, name: str) -> dict[str, str]
     """
     networks = list(_networks(spec, name))
     check_patterns(scheme, [_network(model) for model, _, _ in networks], name)
-    kept: dict[str, str] = {}
-    for model, model_name, prefix in networks:
+    found, is_repaired = [], scheme.mode == "kmeans_lut"
+    for model, model_name, _ in networks:
         _check_frozen(model, model_name)
-        kept |= {prefix + field: reason for field, reason in _quantize_network(model, scheme, model_name).items()}
+        fields, has_repaired_fusion = _fused_fields(model, scheme)
+        found.append(fields)
+        is_repaired |= has_repaired_fusion
+    kept: dict[str, str] = {}
+    for (model, model_name, prefix), fields in zip(networks, found, strict=True):
+        work = _Work(scheme, model_name, np.float64 if is_repaired else None)
+        reasons = _quantize_fields(fields, work)
+        reasons = _left_out(_network(model)) | reasons
+        kept |= {prefix + field: reason for field, reason in reasons.items()}
     _raise_version(spec)
     return kept
 
@@ -114,37 +127,66 @@ def _check_frozen(spec: Any, name: str) -> None:
         )
 
 
-def _quantize_network(spec: Any, scheme: Scheme, name: str) -> dict[str, str]:
-    """Quantize one network; returns the tensors that keep their values, and why."""
+def _fused_fields(spec: Any, scheme: Scheme) -> tuple[list[WeightField], bool]:
+    """Fuse layers below 16 bits; the tensors to quantize, and whether coremltools would have failed to fuse."""
     from coremltools.models.neural_network import optimization_utils
 
     half = scheme.bits == 16
     spec.specificationVersion = max(spec.specificationVersion, _FLOAT16_VERSION if half else _QUANTIZED_VERSION)
     outputs = frozenset(feature.name for feature in spec.description.output)
+    vanished = 0
 
     def fuse(network: Any) -> None:
+        nonlocal vanished
+        before = _count_batchnorms(network)
         optimization_utils._optimize_nn(network.layers)
+        vanished += before - _count_batchnorms(network)
 
     with repaired(outputs):
         found = list(weight_fields(_network(spec), selection(scheme), _leave if half else fuse))
     fields = [field for field in found if len(field.weights.floatValue)]
+    return fields, vanished > 0 and not fuses_batchnorm_right()
+
+
+def _count_batchnorms(network: Any) -> int:
+    return sum(layer.WhichOneof("layer") == "batchnorm" for layer in network.layers)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How to quantize the tensors of one network."""
+
+    scheme: Scheme
+    name: str
+    dtype: Any
+    """The type to compute with; None for the one that protobuf chose."""
+
+    @cached_property
+    def quantize(self) -> Quantizer:
+        return quantizer(self.scheme)
+
+
+def _quantize_fields(fields: list[WeightField], work: _Work) -> dict[str, str]:
+    """Quantize tensors where they are; returns those that keep their values, and why."""
     workers = 1
-    if not scheme.lut_function:  # a project's function may want its layers in turn
-        fields.sort(key=lambda field: -len(field.weights.floatValue))
+    if not work.scheme.lut_function:  # a project's function may want its layers in turn
+        fields = sorted(fields, key=lambda field: -len(field.weights.floatValue))
         workers = _cores()
-    work = None if half else quantizer(scheme)
     kept = {}
-    with one_blas_thread(scheme.mode == "kmeans_lut"), ThreadPoolExecutor(workers) as pool:
-        results = pool.map(lambda field: _quantized(field, work, scheme.bits, name), fields)
+    with one_blas_thread(work.scheme.mode == "kmeans_lut"), ThreadPoolExecutor(workers) as pool:
+        results = pool.map(lambda field: _quantized(field, work), fields)
         for field, result in zip(fields, results, strict=True):
             if result is None:
                 kept[field.name] = TINY_RANGE
             else:
-                _store(field.weights, *result, bits=scheme.bits)
-    for field in weight_fields(_network(spec), _every_layer, _leave):
-        if len(field.weights.floatValue):
-            kept.setdefault(field.name, SKIPPED)
+                _store(field.weights, *result, bits=work.scheme.bits)
     return kept
+
+
+def _left_out(network: Any) -> dict[str, str]:
+    """Tensors that could have been quantized and hold float32 values still."""
+    fields = weight_fields(network, _every_layer, _leave)
+    return {field.name: SKIPPED for field in fields if len(field.weights.floatValue)}
 
 
 def _cores() -> int:
@@ -152,16 +194,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _quantized(
-    field: WeightField, work: Quantizer | None, bits: int, name: str
-) -> tuple[Quantized | None, bytes] | None:
+def _quantized(field: WeightField, work: _Work) -> tuple[Quantized | None, bytes] | None:
     """What a tensor becomes, and its bytes; None if it cannot be quantized without losing its values."""
-    # The type is protobuf's choice; see weight_quantizers.
-    weights = np.array(field.weights.floatValue)
-    where = f"{name}: {field.name}"
+    weights = np.array(field.weights.floatValue, work.dtype)
+    where = f"{work.name}: {field.name}"
     if not np.isfinite(weights).all():
         raise SchemeError(f"{where} holds values that are not finite; export the model again.")
-    if work is None:
+    if work.scheme.bits == 16:
         with np.errstate(over="ignore"):
             halves = weights.astype("<f2")
         if not np.isfinite(halves).all():
@@ -174,10 +213,10 @@ def _quantized(
             f"{where} holds {weights.size} values where the layer needs {field.shape}; export the model again."
         ) from error
     try:
-        quantized = work(weights, field.axis)
+        quantized = work.quantize(weights, field.axis)
     except TinyRange:
         return None
-    return quantized, pack_integers(quantized.indices, bits)
+    return quantized, pack_integers(quantized.indices, work.scheme.bits)
 
 
 def _store(weights: Any, quantized: Quantized | None, data: bytes, *, bits: int) -> None:

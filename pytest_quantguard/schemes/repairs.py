@@ -84,6 +84,14 @@ def _right_fusion(original: Any) -> Any:
     return wrapper
 
 
+def fuses_batchnorm_right() -> bool:
+    """Whether coremltools itself can fuse a batch norm into a convolution."""
+    from coremltools.models.neural_network import optimization_utils
+
+    fuse = getattr(optimization_utils, "_conv_bn_fusion", None)
+    return fuse is not None and _fuses_batchnorm_right(fuse)
+
+
 @functools.cache
 def _fuses_batchnorm_right(fuse: Any) -> bool:
     """Try coremltools' function on two layers of two channels."""

@@ -22,15 +22,15 @@ LSTM_GATES = ("inputGate", "forgetGate", "blockInput", "outputGate")
 
 @contextlib.contextmanager
 def coremltools_repaired(outputs=frozenset()):
-    """coremltools 9.0 with its k-means table as a row, right fusions, and one thread."""
+    """coremltools 9.0 with its k-means table as a row and of float64 weights, right fusions, and one thread."""
     from coremltools.models.neural_network import quantization_utils
     from threadpoolctl import threadpool_limits
 
     original = quantization_utils._get_kmeans_lookup_table_and_weight
 
     @functools.wraps(original)
-    def flat(*args, **kwargs):
-        table, indices = original(*args, **kwargs)
+    def flat(bits, weights):
+        table, indices = original(bits, weights.astype(np.float64))
         return np.ravel(table), indices
 
     quantization_utils._get_kmeans_lookup_table_and_weight = flat
@@ -194,6 +194,30 @@ def test_bytes_do_not_depend_on_the_number_of_cores(monkeypatch, every_layer, co
     expected = ours(every_layer, Scheme(5, "kmeans_lut"))
     monkeypatch.setattr(neural_network, "_cores", lambda: cores)
     assert ours(every_layer, Scheme(5, "kmeans_lut")) == expected
+
+
+@pytest.mark.parametrize(
+    ("bits", "mode"), [(8, "linear"), (8, "linear_symmetric"), (5, "linear"), (3, "linear_lut")]
+)
+def test_where_coremltools_fails_to_fuse_its_numbers_are_those_of_protobuf_5(monkeypatch, bits, mode):
+    """What coremltools 8.2 with protobuf 5.29 gives: float64 in every step."""
+    from coremltools.models.neural_network import quantization_utils
+    from coremltools.models.neural_network.builder import NeuralNetworkBuilder
+
+    rng = np.random.default_rng(0)
+    with quiet():
+        features = ct.models.datatypes.Array(2, 4, 4)
+        builder = NeuralNetworkBuilder([("x", features)], [("y", None)], disable_rank5_shape_mapping=True)
+        weights, sizes = rng.normal(size=(3, 3, 2, 8)), (2, 8, 3, 3, 1, 1, "same", 1)
+        builder.add_convolution("conv", *sizes, weights, None, False, input_name="x", output_name="z")
+        builder.add_batchnorm("norm", 8, *rng.random((4, 8)) + 0.5, input_name="z", output_name="y")
+        mlmodel = ct.models.MLModel(builder.spec, skip_model_load=True)
+    original = quantization_utils._quantize_wp
+    quantized = ours(mlmodel, Scheme(bits, mode))
+    monkeypatch.setattr(
+        quantization_utils, "_quantize_wp", lambda weights, *rest: original(weights.astype(np.float64), *rest)
+    )
+    assert quantized == theirs(mlmodel, Scheme(bits, mode))
 
 
 def test_a_dead_channel_beside_live_ones_is_stored_as_coremltools_stores_it():
