@@ -133,7 +133,7 @@ def _check_thresholds(value: dict[str, Any]) -> None:
             raise ValueError(f"'thresholds' has the unknown metric {name!r}; {unknown_metric(name)}")
         _require(threshold is None or _is_number(threshold), f"'thresholds.{name}' is neither a number nor null")
         wrong = "" if threshold is None else wrong_threshold(metric, threshold)
-        _require(not wrong, f"'thresholds.{name}' is {threshold!r}, {wrong}")
+        _require(not wrong, f"'thresholds.{name}' is {threshold!r}, which is {wrong}")
     missing = sorted(set(value["metrics"]) - set(thresholds))
     _require(not missing, f"'thresholds' lacks {missing[0]!r} (null switches a gate off)" if missing else "")
     pinned = value.get("pinned", [])

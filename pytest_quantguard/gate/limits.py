@@ -49,7 +49,7 @@ def check_thresholds(thresholds: Mapping[str, float]) -> None:
             raise pytest.UsageError(f"thresholds= has the unknown metric {name!r}; {unknown_metric(name)}.")
         wrong = wrong_threshold(metric, value)
         if wrong:
-            raise pytest.UsageError(f"thresholds={{{name!r}: {value!r}}} is {wrong}.")
+            raise pytest.UsageError(f"thresholds={{{name!r}: {value!r}}} is {wrong}; correct it.")
 
 
 def _is_number(value: object) -> bool:

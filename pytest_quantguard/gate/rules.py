@@ -99,13 +99,13 @@ def unknown_metric(name: object) -> str:
 
 
 def wrong_threshold(metric: GatedMetric, value: object) -> str:
-    """What is wrong with a threshold that a person gives; empty if nothing is."""
+    """What is wrong with a threshold that a person gives, continuing "it is ..."; empty if nothing is."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         return "no number"
     low, high = RANGES[metric.kind]
     if low <= value <= high:
         return ""
-    return "out of range; give a number " + (f"between {low} and {high}" if high == 1 else f"of at least {low}")
+    return f"not between {low} and {high}" if high == 1 else f"less than {low}"
 
 
 def in_order(names: Iterable[str]) -> list[str]:

@@ -203,9 +203,9 @@ def test_a_merge_conflict_and_a_misspelt_metric_are_named(tmp_path):
         ("threshold misspelt", "did you mean 'top1_agreement'"),
         (
             "threshold in percent",
-            "'thresholds.top1_agreement' is 99, out of range; give a number between 0 and 1;",
+            "'thresholds.top1_agreement' is 99, which is not between 0 and 1; correct it,",
         ),
-        ("threshold of no size", "'thresholds.size_bytes' is 0, out of range; give a number of at least 1;"),
+        ("threshold of no size", "'thresholds.size_bytes' is 0, which is less than 1; correct it,"),
         ("unknown metric", r"metrics are [^.]*, psnr:<output>; correct it, restore it"),
         ("threshold missing", "null switches a gate off"),
         ("repeated key", "repeats the key 'schema'"),

@@ -144,6 +144,13 @@ def test_a_pinned_value_that_makes_no_sense_is_refused(name, value):
         check_thresholds({name: value})
 
 
+def test_the_range_of_a_pinned_value_is_named():
+    with pytest.raises(
+        pytest.UsageError, match=r"^thresholds=\{'top1_agreement': 97\} is not between 0 and 1; corr"
+    ):
+        check_thresholds({"top1_agreement": 97})
+
+
 def test_thresholds_that_are_no_dictionary_are_refused():
     with pytest.raises(pytest.UsageError, match="no dictionary"):
         Limits(thresholds=0.97)
