@@ -53,10 +53,10 @@ def write_summary(terminalreporter: Any, config: pytest.Config) -> None:
     for line in summary_lines(results, config.get_verbosity()):
         terminalreporter.write_line(line)
     if orphans:
-        terminalreporter.write_line("Baselines without a test; delete them if that is meant, nothing else does:")
-        for path in orphans:
-            shown = path.relative_to(config.rootpath) if path.is_relative_to(config.rootpath) else path
-            terminalreporter.write_line(f"  {shown}")
+        from pytest_quantguard.gate.orphans import orphan_lines
+
+        for line in orphan_lines(orphans, config.rootpath):
+            terminalreporter.write_line(line)
 
 
 def _orphans(tests: dict[str, list[str]]) -> list[Path]:
