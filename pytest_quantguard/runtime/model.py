@@ -146,8 +146,8 @@ def make_engine(mlmodel: Any, spec: Any, weights_dir: Path | None, *, name: str,
     functions = [function.name for function in spec.description.functions]
     if functions:
         raise UnsupportedModelError(
-            f"{name} holds several functions ({', '.join(functions)}), which the portable engine does not run; save "
-            "the one you ship as a model of its own."
+            f"{name} holds several functions ({', '.join(functions)}), which the portable engine does not run; "
+            "save the one you ship as a model of its own."
         )
     return PortableEngine(spec, weights_dir, name=name)
 
