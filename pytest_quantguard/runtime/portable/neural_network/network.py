@@ -118,7 +118,7 @@ class Network:
         return value
 
     def node(self, operator: str, *inputs: str, hint: str | None = None, **attributes: Any) -> str:
-        """Add a node with one output; an empty string stands for an optional input left out."""
+        """Add a node with one output; optional inputs can be left out at the end only."""
         return self.nodes(operator, inputs, 1, hint=hint, **attributes)[0]
 
     def nodes(
@@ -141,25 +141,27 @@ class Network:
             types = shape_inference.infer_node_outputs(
                 defs.get_schema(operator, OPSET, ""),
                 node,
-                {name: self._types[name] for name in inputs if name},
+                {name: self._types[name] for name in inputs},
                 {name: numpy_helper.from_array(self._known[name]) for name in inputs if name in self._known},
                 opset_imports=[helper.make_opsetid("", OPSET)],
             )
         except (shape_inference.InferenceError, checker.ValidationError) as error:
             reason = str(error).strip().splitlines()[-1]
             raise ShapeError(f"a shape that ONNX's {operator} refuses ({reason})") from error
+        if set(outputs) - set(types):
+            raise ShapeError(f"a shape that ONNX's {operator} does not tell")
         self._types.update(types)
         for name in outputs:
             if self._has_rank(name) and math.prod(size or 1 for size in self.shape(name)) > _LARGEST:
                 raise ShapeError(f"a tensor of shape {self.shape(name)}")
-        if operator in _FOLDED and all(name in self._known for name in inputs if name):
+        if operator in _FOLDED and all(name in self._known for name in inputs):
             self._fold(node, inputs, outputs)
 
     def _fold(self, node: Any, inputs: Sequence[str], outputs: list[str]) -> None:
         """Work out a node whose inputs are known by value."""
         from onnx.reference import ReferenceEvaluator
 
-        values = ReferenceEvaluator(node).run(None, {name: self._known[name] for name in inputs if name})
+        values = ReferenceEvaluator(node).run(None, {name: self._known[name] for name in inputs})
         for name, value in zip(outputs, values, strict=True):
             array = np.asarray(value)
             if array.size <= _KNOWN_SIZE and array.dtype.name in ELEMENT_TYPES:

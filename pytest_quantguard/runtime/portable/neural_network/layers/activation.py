@@ -21,8 +21,8 @@ def _linear(net: Network, x: str, params: Any) -> str:
 
 def _thresholded_relu(net: Network, x: str, params: Any) -> str:
     # ONNX's ThresholdedRelu drops x == alpha, the specification keeps it.
-    kept = net.node("GreaterOrEqual", x, net.constant(float(params.alpha)))
-    return net.node("Where", kept, x, net.constant(0.0))
+    dropped = net.node("Less", x, net.constant(float(params.alpha)))
+    return net.node("Where", dropped, net.constant(0.0), x)
 
 
 def _scaled_tanh(net: Network, x: str, params: Any) -> str:

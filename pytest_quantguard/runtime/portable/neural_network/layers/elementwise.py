@@ -69,22 +69,26 @@ def modulo(net: Network, layer: Layer, x: Blob, y: Blob) -> Blob:
     return net.combine("Sub", [x, whole])
 
 
+# ONNX's operators of which one has to hold; for `notEqual`, which must not.
 _COMPARISONS = {
-    "equal": "Equal",
-    "notEqual": "Equal",
-    "lessThan": "Less",
-    "lessEqual": "LessOrEqual",
-    "greaterThan": "Greater",
-    "greaterEqual": "GreaterOrEqual",
+    "equal": ("Equal",),
+    "notEqual": ("Equal",),
+    "lessThan": ("Less",),
+    "lessEqual": ("Less", "Equal"),
+    "greaterThan": ("Greater",),
+    "greaterEqual": ("Greater", "Equal"),
 }
 
 
 @layer(*_COMPARISONS)
 def comparison(net: Network, layer: Layer, x: Blob, y: Blob | None = None) -> Blob:
     """`EqualLayerParams` and its kind: 1 where it holds, else 0; with one input against `alpha`."""
-    operator = _COMPARISONS[layer.kind]
     alpha = net.constant(float(layer.params.alpha))
-    answer = net.map(operator, x, alpha) if y is None else net.combine(operator, [x, y])
+    answers = [
+        net.map(operator, x, alpha) if y is None else net.combine(operator, [x, y])
+        for operator in _COMPARISONS[layer.kind]
+    ]
+    answer = net.combine("Or", answers) if len(answers) > 1 else answers[0]
     if layer.kind == "notEqual":
         answer = net.map("Not", answer)
     return net.blob(net.floats(answer.value), answer.shape)

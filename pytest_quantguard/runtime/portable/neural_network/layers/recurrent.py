@@ -42,9 +42,9 @@ def simple_recurrent(net: Network, layer: Layer, x: Blob, state: Blob | None = N
     values = [net.constant(array, layer.name) for array in (weights, recursion, bias)]
     options = _activations(layer, [params.activation], 1)
     sequence = _sequence(net, layer, x, inputs, reverse=params.reverseInput)
-    states = [_state(net, state, x, outputs)] if state else []
+    states = [_lengths(net, x), _state(net, state, x, outputs)] if state else []
     return _results(
-        net, layer, x, net.nodes("RNN", [sequence, *values, "", *states], 2, hidden_size=outputs, **options)
+        net, layer, x, net.nodes("RNN", [sequence, *values, *states], 2, hidden_size=outputs, **options)
     )
 
 
@@ -57,9 +57,9 @@ def gated_recurrent_unit(net: Network, layer: Layer, x: Blob, state: Blob | None
     values = [net.constant(array[None], layer.name) for array in arrays]
     options = _activations(layer, params.activations, 2)
     sequence = _sequence(net, layer, x, inputs, reverse=params.reverseInput)
-    states = [_state(net, state, x, outputs)] if state else []
+    states = [_lengths(net, x), _state(net, state, x, outputs)] if state else []
     return _results(
-        net, layer, x, net.nodes("GRU", [sequence, *values, "", *states], 2, hidden_size=outputs, **options)
+        net, layer, x, net.nodes("GRU", [sequence, *values, *states], 2, hidden_size=outputs, **options)
     )
 
 
@@ -120,8 +120,14 @@ def _lstm(
         for _, _, bias in directions:
             bias[2 * outputs : 3 * outputs] += 1
     values = [net.constant(np.stack(arrays), layer.name) for arrays in zip(*directions, strict=True)]
-    given = [_joined(net, [_state(net, state, x, outputs) for state in part]) for part in states]
-    peepholes = ""
+    optional: list[str] = []
+    if settings.hasPeepholeVectors or all(states):
+        zeros = np.zeros((len(weights), known(x.shape)[1], outputs), np.float32)
+        given = [
+            _joined(net, [_state(net, state, x, outputs) for state in part]) if part else net.constant(zeros)
+            for part in states
+        ]
+        optional = [_lengths(net, x), *given]
     if settings.hasPeepholeVectors:
         vectors = [
             np.concatenate(
@@ -129,10 +135,10 @@ def _lstm(
             )
             for message in weights
         ]
-        peepholes = net.constant(np.stack(vectors), layer.name)
+        optional.append(net.constant(np.stack(vectors), layer.name))
     results = net.nodes(
         "LSTM",
-        [sequence, *values, "", *given, peepholes],
+        [sequence, *values, *optional],
         3,
         hidden_size=outputs,
         input_forget=int(settings.coupledInputAndForgetGate),
@@ -190,9 +196,13 @@ def _state(net: Network, state: Blob, x: Blob, outputs: int) -> str:
 
 
 def _joined(net: Network, states: Sequence[str]) -> str:
-    if len(states) < 2:
-        return states[0] if states else ""
-    return net.node("Concat", *states, axis=0)
+    return net.node("Concat", *states, axis=0) if len(states) > 1 else states[0]
+
+
+def _lengths(net: Network, x: Blob) -> str:
+    """The lengths of all sequences of the batch: they are equal."""
+    length, batch = known(x.shape[:2])
+    return net.constant(np.full(batch, length, np.int32))
 
 
 def _results(net: Network, layer: Layer, x: Blob, results: Sequence[str]) -> list[Blob]:

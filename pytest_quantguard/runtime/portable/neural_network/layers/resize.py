@@ -25,7 +25,7 @@ def upsample(net: Network, layer: Layer, x: Blob) -> Blob:
         value = net.node(
             "Resize",
             image,
-            "",
+            net.constant(np.zeros(0, np.float32)),
             scales,
             mode="nearest",
             nearest_mode="floor",
