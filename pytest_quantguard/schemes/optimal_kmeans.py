@@ -20,7 +20,9 @@ Integers = NDArray[np.intp]
 
 # Fewer weights than this are not grouped: all distinct values are told apart.
 _FEW = 8192
-_FIRST_REACH = 3
+# Clusters to look around the guess, which is the poorer the fewer groups there are.
+_FIRST_REACH, _FIRST_REACH_FEW, _FEW_GROUPS = 3, 16, 20
+_ROWS_PER_STEP = 8
 _PROOF_ROUNDS = 20
 _ROUNDING = 1e-12
 
@@ -84,7 +86,7 @@ def best_ends(counts: Integers, sums: Floats, clusters: int) -> Integers:
     centered = sums - sums.sum() / counts.sum() * counts
     problem = _Runs(np.append(0.0, np.cumsum(counts)), np.append(0.0, np.cumsum(centered)))
     ends = _guess(counts, sums, clusters)
-    reach = _FIRST_REACH
+    reach = _FIRST_REACH if len(counts) > _FEW_GROUPS * clusters else _FIRST_REACH_FEW
     while True:
         ends, is_proved = problem.search(ends, reach)
         if is_proved or reach >= clusters:
@@ -156,21 +158,24 @@ class _Runs:
         """
         rows = high - low + 1
         best, starts = np.empty(rows), np.empty(rows, np.intp)
-        step = 1 << (rows - 1).bit_length()
-        ends = np.zeros(1, np.intp)
-        while True:
-            from_start = starts[ends - step] if step < rows and len(ends) and ends[0] >= step else None
-            lowest = np.zeros(len(ends), np.intp) if from_start is None else from_start
-            above = ends + step
-            highest = np.full(len(ends), len(gains) - 1)
-            inside = above < rows
-            if from_start is not None:
-                highest[inside] = starts[above[inside]]
+        step = _ROWS_PER_STEP ** int(np.ceil(np.log(max(rows, 2)) / np.log(_ROWS_PER_STEP)))
+        best[:1], starts[:1] = self._row_maxima(
+            gains, first, np.array([low]), np.zeros(1, np.intp), np.array([len(gains) - 1])
+        )
+        while step > 1:
+            # Rows between two known ones begin between the starts of those.
+            below = np.arange(0, rows, step)
+            lowest, highest = starts[below], np.append(starts[below[1:]], len(gains) - 1)
+            step //= _ROWS_PER_STEP
+            ends = (below[:, None] + step * np.arange(1, _ROWS_PER_STEP)).ravel()
+            inside = ends < rows
+            ends = ends[inside]
+            if not len(ends):
+                continue
+            lowest = np.repeat(lowest, _ROWS_PER_STEP - 1)[inside]
+            highest = np.repeat(highest, _ROWS_PER_STEP - 1)[inside]
             best[ends], starts[ends] = self._row_maxima(gains, first, low + ends, lowest, highest)
-            step //= 2
-            if step == 0:
-                return best, starts + first
-            ends = np.arange(step, rows, 2 * step)
+        return best, starts + first
 
     def _row_maxima(
         self, gains: Floats, first: int, ends: Integers, lowest: Integers, highest: Integers

@@ -4,6 +4,8 @@ All functions keep the type of the weights, float32 or float64: which of them pr
 depends on its version, and the last bits of scales and tables with it.
 """
 
+import contextlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,8 @@ from pytest_quantguard.schemes.scheme import LutFunction, Scheme
 
 # coremltools takes a scale that is not above this for zero; the weights come back as one value then.
 _SMALLEST_SCALE = 1e-6
+# K-means takes about 150 bytes per weight while it works.
+_LARGE = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +56,11 @@ def quantizer(scheme: Scheme) -> Quantizer:
         return lambda weights, axis: quantize_custom(weights, bits, function)
     cluster = optimal_table if scheme.kmeans == "optimal" else kmeans_table
 
+    one_large_at_a_time = threading.Lock()
+
     def clustered(weights: NDArray[Any], axis: int) -> Quantized:
-        table, indices = cluster(weights, bits)
+        with one_large_at_a_time if weights.size > _LARGE else contextlib.nullcontext():
+            table, indices = cluster(weights, bits)
         return Quantized(indices, table=table)
 
     return clustered
