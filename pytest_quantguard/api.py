@@ -13,7 +13,7 @@ from pytest_quantguard.measure import StreamedOutputs, build_comparison
 from pytest_quantguard.runtime.model import Model, from_mlmodel, load_model
 from pytest_quantguard.samples.prepare import check_readable
 from pytest_quantguard.samples.sample import SampleFolder
-from pytest_quantguard.schemes.scheme import LutFunction, Scheme
+from pytest_quantguard.schemes.scheme import Scheme
 
 MEASURING_LIBRARIES = ("coremltools", "numpy", "pillow", "protobuf", "scikit-learn")
 """Libraries whose version may change a measurement, besides the engine's own: with another protobuf, coremltools
@@ -33,25 +33,25 @@ def quantize(
     *,
     bits: int = 8,
     mode: str = "kmeans_lut",
-    lut_function: LutFunction | None = None,
     engine: str = "auto",
+    **options: Any,
 ) -> QuantizedModel:
-    """Quantize a model's weights with coremltools; the file on disk stays as it is.
+    """Quantize a model's weights; the file on disk stays as it is.
 
     Args:
         model: path of a `.mlmodel` file or a `.mlpackage` folder, a coremltools `MLModel`, or a `Model`.
         bits: bits per weight, 16 or 8 down to 1.
         mode: `linear`, `linear_symmetric`, `linear_lut`, `kmeans_lut` or `custom_lut`. Which pairs of bits and
             mode exist depends on the kind of model.
-        lut_function: for `custom_lut`: takes (bits, weights), returns (lookup table, indices).
         engine: what executes a model given by path: `auto`, `coreml` or `portable`; a `Model` keeps its engine.
+        options: further arguments of `Scheme`, for instance `lut_function`, `skip_layers` or `requantize`.
 
     Raises:
         SchemeError: the scheme does not exist for this kind of model, or nothing could be compressed.
         ModelFileError: there is no such model.
         UnsupportedModelError: the engine cannot run it.
     """
-    return quantize_with(load_model(model, engine=engine), Scheme(bits, mode, lut_function))
+    return quantize_with(load_model(model, engine=engine), Scheme(bits, mode, **options))
 
 
 def quantize_with(model: Model, scheme: Scheme) -> QuantizedModel:

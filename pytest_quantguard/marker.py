@@ -13,7 +13,7 @@ import pytest
 from pytest_quantguard.config import Settings, check_choice, check_max_drop
 from pytest_quantguard.errors import SchemeError
 from pytest_quantguard.samples.sample import CROP_AND_SCALE
-from pytest_quantguard.schemes.scheme import LutFunction, Scheme
+from pytest_quantguard.schemes.scheme import Scheme
 
 MARKER = "quantized"
 FIXTURES = ("float_model", "quantized_model", "sample_folder", "comparison", "accuracy_snapshot")
@@ -23,9 +23,7 @@ FIXTURES = ("float_model", "quantized_model", "sample_folder", "comparison", "ac
 class MarkerOptions:
     """What one `@pytest.mark.quantized(...)` asks for: a single scheme, and overrides of the settings."""
 
-    bits: int
-    mode: str = "kmeans_lut"
-    lut_function: LutFunction | None = None
+    scheme: Scheme
     model: str | Path | None = None
     samples: str | Path | None = None
     crop_and_scale: str | None = None
@@ -50,15 +48,6 @@ class MarkerOptions:
         for name in ("model", "samples"):
             if not isinstance(getattr(self, name), str | Path | None):
                 raise pytest.UsageError(f"{where} {name}={getattr(self, name)!r} is no path.")
-        try:
-            object.__setattr__(self, "mode", self.scheme.mode)
-        except SchemeError as error:
-            raise pytest.UsageError(f"{where} {error}") from error
-
-    @property
-    def scheme(self) -> Scheme:
-        """The scheme to quantize with."""
-        return Scheme(self.bits, self.mode, self.lut_function)
 
     def settings(self, settings: Settings) -> Settings:
         """The session's settings with this marker's overrides; its paths start at the root directory."""
@@ -72,7 +61,9 @@ class MarkerOptions:
         return dataclasses.replace(settings, **changes)
 
 
-ARGUMENTS = tuple(field.name for field in dataclasses.fields(MarkerOptions))
+SCHEME_ARGUMENTS = tuple(field.name for field in dataclasses.fields(Scheme))
+OTHER_ARGUMENTS = tuple(field.name for field in dataclasses.fields(MarkerOptions) if field.name != "scheme")
+ARGUMENTS = (*SCHEME_ARGUMENTS, *OTHER_ARGUMENTS)
 
 
 def marker_options(marks: Iterable[tuple[Any, pytest.Mark]]) -> tuple[MarkerOptions, ...]:
@@ -121,10 +112,15 @@ def _expand(arguments: dict[str, Any]) -> list[MarkerOptions]:
         raise pytest.UsageError(f"@pytest.mark.{MARKER} needs bits=, for instance bits=8.")
     axes = {name: _as_list(arguments[name], name) for name in ("bits", "mode") if name in arguments}
     fixed = {name: value for name, value in arguments.items() if name not in axes}
-    return [
-        MarkerOptions(**fixed, **dict(zip(axes, values, strict=True)))
-        for values in itertools.product(*axes.values())
-    ]
+    scheme = {name: value for name, value in fixed.items() if name in SCHEME_ARGUMENTS}
+    others = {name: value for name, value in fixed.items() if name in OTHER_ARGUMENTS}
+    try:
+        return [
+            MarkerOptions(scheme=Scheme(**scheme, **dict(zip(axes, values, strict=True))), **others)
+            for values in itertools.product(*axes.values())
+        ]
+    except SchemeError as error:
+        raise pytest.UsageError(f"@pytest.mark.{MARKER}: {error}") from error
 
 
 def _as_list(value: Any, name: str) -> list[Any]:
@@ -149,11 +145,14 @@ def unique_ids(options: Sequence[MarkerOptions]) -> list[str]:
 
 
 MARKER_HELP = (
-    f"{MARKER}({', '.join(f'{name}=...' for name in ARGUMENTS)}): quantize the project's Core ML model and "
-    "compare it with the float model. bits is 16 or 8 down to 1; mode is kmeans_lut (the default), linear, "
-    "linear_symmetric, linear_lut or custom_lut (with lut_function=); lists, and several marks, make one test per "
-    "combination. model, samples (from the root directory), crop_and_scale and max_drop override settings; "
-    "thresholds={'top1_agreement': 0.97} pins a metric. Use the fixtures comparison and accuracy_snapshot."
+    f"{MARKER}({', '.join(f'{name}=...' for name in ARGUMENTS)}): "
+    "quantize the project's Core ML model and compare it with the float model. bits is 16 or 8 down to 1; "
+    "mode is kmeans_lut (the default), linear, linear_symmetric, linear_lut or custom_lut (with "
+    "lut_function=); lists, and several marks, make one test per combination. kmeans='optimal', "
+    "skip_layers, only_layers, minimum_weight_count, minimum_conv_kernel_channels, selector and "
+    "requantize=True say how a neural network is quantized. model, samples (from the root directory), "
+    "crop_and_scale and max_drop override settings; thresholds={'top1_agreement': 0.97} pins a metric. "
+    "Use the fixtures comparison and accuracy_snapshot."
 )
 
 USES_NOTHING = (

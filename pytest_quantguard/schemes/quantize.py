@@ -68,7 +68,7 @@ def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel
         if ours:
             raise ours from ours.__cause__
         raise SchemeError(
-            f"coremltools cannot quantize {name} with {scheme.title} ({type(error).__name__}: {error}); use "
+            f"{name} cannot be quantized with {scheme.title} ({type(error).__name__}: {error}); use "
             "another scheme, or convert the model again."
         ) from error
     if not compression.compressed:
@@ -116,6 +116,6 @@ def _nothing_changed(compression: Compression, scheme: Scheme, name: str, kind: 
         advice = "quantize the float32 model it was made from"
         advice += "" if kind == PROGRAM else ", or restore float weights with requantize=True"
     return (
-        f"{scheme.title} changes nothing in {name}, because coremltools leaves its weight tensors as they are "
+        f"{scheme.title} changes nothing in {name}, because its weight tensors are left as they are "
         f"({why}); {advice}."
     )

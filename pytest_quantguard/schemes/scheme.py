@@ -46,7 +46,7 @@ class Scheme:
     """
 
     bits: int
-    mode: str = "linear"
+    mode: str = "kmeans_lut"
     lut_function: LutFunction | None = field(default=None, repr=False)
     kmeans: str = "coremltools"
     skip_layers: tuple[str, ...] = ()

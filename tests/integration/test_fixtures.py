@@ -211,3 +211,38 @@ def test_schemes_that_give_the_same_weights_keep_their_own_names(project):
         """
     )
     project.runpytest_inprocess().assert_outcomes(passed=2)
+
+
+def test_the_mark_chooses_layers(project):
+    project.makepyfile(
+        test_app="""
+        import pytest
+
+        @pytest.mark.quantized(bits=8, mode="linear", only_layers=["conv*"])
+        def test_gate(quantized_model):
+            skipped = [name for name, _, _ in quantized_model.compression.skipped]
+            assert any("dense" in name for name in skipped) and not any("conv" in name for name in skipped)
+
+        @pytest.mark.quantized(bits=8, mode="linear", only_layers=["cnov*"])
+        def test_misspelt(quantized_model): pass
+        """
+    )
+    result = project.runpytest_inprocess()
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*cnov*conv*"])
+
+
+def test_an_already_quantized_model_can_be_quantized_again_on_request(project):
+    import pytest_quantguard
+
+    pytest_quantguard.quantize(project.path / "model.mlmodel", bits=16).save(project.path / "half.mlmodel")
+    project.makepyfile(
+        test_app="""
+        import pytest
+
+        @pytest.mark.quantized(bits=8, mode="linear", model="half.mlmodel", requantize=True)
+        def test_gate(comparison):
+            assert comparison.top1_agreement > 0.9
+        """
+    )
+    project.runpytest_inprocess().assert_outcomes(passed=1)

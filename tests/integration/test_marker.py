@@ -91,7 +91,10 @@ def test_marks_combine_with_parametrize(pytester):
     [
         ("bits=9", "bits=9 does not exist; use one of 16, 8, 7, 6, 5, 4, 3, 2, 1."),
         ("bits=8, mode='kmean'", "mode='kmean' does not exist; use one of linear, linear_symmetric, linear_lut"),
-        ("bit=8", "has no argument 'bit': did you mean bits? valid are bits, mode, lut_function, model, samples"),
+        (
+            "bit=8",
+            "has no argument 'bit': did you mean bits? valid are bits, mode, lut_function, kmeans, skip_layers",
+        ),
         ("8", "takes keyword arguments only, not 8; valid are bits, mode"),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 
 from pytest_quantguard.config import OPTIONS, Settings
 from pytest_quantguard.marker import MarkerOptions
+from pytest_quantguard.schemes.scheme import Scheme
 
 # name, ini text, flag text, marker value or None where the marker has no such argument; then what each one gives
 TABLE = [
@@ -28,7 +29,7 @@ def effective(pytester, name, ini, flag, marker):
     arguments = [] if flag is None else [f"--quantguard-{name}={flag}"]
     config = pytester.parseconfig(*arguments)
     attribute = name.replace("-", "_")
-    options = MarkerOptions(bits=8, **({} if marker is None else {attribute: marker}))
+    options = MarkerOptions(scheme=Scheme(8), **({} if marker is None else {attribute: marker}))
     value = getattr(options.settings(Settings.from_pytest_config(config)), attribute)
     if attribute in ("model", "samples") and value is not None:
         assert value.parent == config.rootpath

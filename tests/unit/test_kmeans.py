@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -47,9 +48,14 @@ def sample(name, count, dtype=np.float32):
     }[name].astype(dtype)
 
 
+# Where tables are float32, older versions round otherwise; ours do not depend on scikit-learn.
+same_sums = pytest.mark.skipif(
+    tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9), reason="bits are those of scikit-learn 1.9"
+)
 NAMES = ("normal", "heavy tails", "few values", "pruned", "tiny", "far from zero", "outliers", "constant")
 
 
+@same_sums
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("count", "bits"), [(1, 8), (3, 1), (100, 5), (700, 8), (3000, 6), (5000, 4), (5000, 2)])
@@ -57,6 +63,7 @@ def test_clusters_are_those_of_coremltools(name, count, bits, dtype):
     assert_equal(sample(name, count, dtype), bits)
 
 
+@same_sums
 @pytest.mark.parametrize("name", NAMES)
 def test_clusters_of_large_tensors_are_those_of_coremltools(name):
     assert_equal(sample(name, 40_000).reshape(100, 20, 20), 6)

@@ -2,6 +2,7 @@ import pytest
 
 from pytest_quantguard.config import Settings
 from pytest_quantguard.marker import MarkerOptions, keywords, marker_options, unique_ids
+from pytest_quantguard.schemes.scheme import Scheme
 
 MODULE, CLASS, FUNCTION = object(), object(), object()
 
@@ -44,7 +45,12 @@ def test_a_closer_mark_overrides_what_it_names_and_inherits_the_rest():
             (MODULE, mark(samples="photos", max_drop=0.02, bits=16)),
         ]
     )
-    assert (option.bits, option.mode, option.samples, option.max_drop) == (4, "kmeans_lut", "photos", 0.02)
+    assert (option.scheme.bits, option.scheme.mode, option.samples, option.max_drop) == (
+        4,
+        "kmeans_lut",
+        "photos",
+        0.02,
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,11 +87,18 @@ def test_a_positional_argument_is_refused():
 
 def test_marker_paths_start_at_the_root_directory(tmp_path):
     settings = Settings(root=tmp_path, model=tmp_path / "a.mlmodel", max_drop=0.05)
-    changed = MarkerOptions(bits=8, samples="photos").settings(settings)
+    changed = MarkerOptions(scheme=Scheme(8), samples="photos").settings(settings)
     assert (changed.model, changed.samples) == (tmp_path / "a.mlmodel", tmp_path / "photos")
     assert changed.max_drop == 0.05
 
 
 def test_ids_tell_models_apart():
-    options = [MarkerOptions(bits=8, model="m/a.mlmodel"), MarkerOptions(bits=8, model="m/a.mlpackage")]
+    options = [MarkerOptions(scheme=Scheme(8), model=f"m/a.{kind}") for kind in ("mlmodel", "mlpackage")]
     assert unique_ids(options) == ["8-kmeans_lut-a.mlmodel", "8-kmeans_lut-a.mlpackage"]
+
+
+def test_options_of_the_scheme_are_arguments_of_the_mark():
+    (option,) = marker_options(
+        [(FUNCTION, mark(bits=8, kmeans="optimal", skip_layers=["conv*"], requantize=True, samples="photos"))]
+    )
+    assert str(option.scheme) == "kmeans_lut:8,kmeans=optimal,skip_layers=conv*,requantize"

@@ -161,7 +161,7 @@ def test_every_kind_of_layer_that_coremltools_quantizes_was_tried(every_layer):
     assert (
         QuantizedLayerSelector().quantizable_layer_types - {"depthwiseConv"} == QUANTIZABLE == tried & QUANTIZABLE
     )
-    compression = quantize_model(every_layer, Scheme(8), name="m").compression
+    compression = quantize_model(every_layer, Scheme(8, "linear"), name="m").compression
     assert compression.skipped == tuple(
         (f"{part}.bias1.bias.bias", 4, "fused into the layer before it")
         for part in ("branch15.ifBranch", "branch15.elseBranch", "loop16.conditionNetwork", "loop16.bodyNetwork")
@@ -183,8 +183,8 @@ def test_a_selector_of_matrix_layers_gives_the_bytes_of_coremltools(every_layer)
     from coremltools.models.neural_network.quantization_utils import MatrixMultiplyLayerSelector
 
     selector = MatrixMultiplyLayerSelector(minimum_weight_count=30)
-    scheme = Scheme(6, selector=selector)
-    assert ours(every_layer, scheme) == theirs(every_layer, Scheme(6), selector=selector)
+    scheme = Scheme(6, "linear", selector=selector)
+    assert ours(every_layer, scheme) == theirs(every_layer, Scheme(6, "linear"), selector=selector)
 
 
 @pytest.mark.parametrize("cores", [1, 7])
@@ -196,6 +196,9 @@ def test_bytes_do_not_depend_on_the_number_of_cores(monkeypatch, every_layer, co
     assert ours(every_layer, Scheme(5, "kmeans_lut")) == expected
 
 
+@pytest.mark.skipif(
+    ct.__version__ < "9", reason="coremltools 8 does not fail, and fuses in the precision of protobuf"
+)
 @pytest.mark.parametrize(
     ("bits", "mode"), [(8, "linear"), (8, "linear_symmetric"), (5, "linear"), (3, "linear_lut")]
 )
@@ -226,4 +229,4 @@ def test_a_dead_channel_beside_live_ones_is_stored_as_coremltools_stores_it():
     weights[:27] = [1e-10 * value for value in weights[:27]]
     with quiet():
         mlmodel = ct.models.MLModel(spec, skip_model_load=True)
-    assert ours(mlmodel, Scheme(8)) == theirs(mlmodel, Scheme(8))
+    assert ours(mlmodel, Scheme(8, "linear")) == theirs(mlmodel, Scheme(8, "linear"))

@@ -59,7 +59,9 @@ def test_names_and_counts_of_a_network():
 
 @pytest.mark.parametrize("bits", [16, 8, 7, 3, 1])
 def test_bits_per_weight_count_packed_weights_and_scales(bits):
-    compression = quantize_model(mlmodel_of([inner_product("dense")]), Scheme(bits), name="m").compression
+    compression = quantize_model(
+        mlmodel_of([inner_product("dense")]), Scheme(bits, "linear"), name="m"
+    ).compression
     scales = 32 * 2 * (10 + 1) if bits < 16 else 0
     packed = 8 * (-(-200 * bits // 8) + -(-10 * bits // 8))
     assert compression.bits_per_weight == (packed + scales) / 210
@@ -76,7 +78,7 @@ def test_layers_that_coremltools_does_not_quantize_are_listed():
     layers = [inner_product("dense"), layer("layerNormalization", "norm", gamma=10, beta=10)]
     prelu = ct.proto.NeuralNetwork_pb2.NeuralNetworkLayer(name="relu")
     prelu.activation.PReLU.alpha.floatValue.append(0.1)
-    compression = quantize_model(mlmodel_of([*layers, prelu]), Scheme(8), name="m").compression
+    compression = quantize_model(mlmodel_of([*layers, prelu]), Scheme(8, "linear"), name="m").compression
     reason = "layer of a kind that coremltools does not quantize"
     assert compression.skipped == (
         ("norm.gamma", 10, reason),
@@ -89,7 +91,9 @@ def test_layers_that_coremltools_does_not_quantize_are_listed():
 def test_weights_of_a_custom_layer_are_listed():
     custom = ct.proto.NeuralNetwork_pb2.NeuralNetworkLayer(name="mine")
     custom.custom.weights.add().floatValue.extend([1, 2, 3])
-    compression = quantize_model(mlmodel_of([inner_product("dense"), custom]), Scheme(8), name="m").compression
+    compression = quantize_model(
+        mlmodel_of([inner_product("dense"), custom]), Scheme(8, "linear"), name="m"
+    ).compression
     assert [(name, weights) for name, weights, _ in compression.skipped] == [("mine.weights[0]", 3)]
 
 
@@ -157,7 +161,7 @@ def test_names_and_counts_of_a_program():
 
 
 @pytest.mark.parametrize("target", ["iOS16", "iOS18"])
-@pytest.mark.parametrize("scheme", [Scheme(8), Scheme(8, "linear_symmetric"), Scheme(6, "kmeans_lut")])
+@pytest.mark.parametrize("scheme", [Scheme(8, "linear"), Scheme(8, "linear_symmetric"), Scheme(6, "kmeans_lut")])
 def test_the_bits_of_a_program_are_those_in_its_weight_file(tmp_path, target, scheme):
     quantized = quantize_model(small_program(ct.target[target]), scheme, name="m")
     file = read_model_file(save_model(quantized.mlmodel, tmp_path / "q.mlpackage"))
@@ -200,11 +204,11 @@ def test_a_float32_program_counts_32_bits():
         model = ct.convert(program, convert_to="mlprogram", compute_precision=precision, skip_model_load=True)
     tensor = list_tensors(model.get_spec())[0]
     assert (tensor.weights, tensor.bits, tensor.storage) == (4096, 4096 * 32, "float32")
-    assert quantize_model(model, Scheme(8), name="m").compression.compressed == 4096
+    assert quantize_model(model, Scheme(8, "linear"), name="m").compression.compressed == 4096
 
 
 def test_the_model_gets_smaller_by_the_bits_that_were_saved():
     network = small_network()
-    quantized = quantize_model(network, Scheme(4), name="m")
+    quantized = quantize_model(network, Scheme(4, "linear"), name="m")
     saved = (32 - quantized.compression.bits_per_weight) * quantized.compression.compressed / 8
     assert serialize(network)[0] - serialize(quantized.mlmodel)[0] == pytest.approx(saved, abs=150)

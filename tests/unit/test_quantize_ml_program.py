@@ -103,7 +103,7 @@ def test_neither_the_model_nor_its_package_changes(program, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("scheme", [Scheme(8), Scheme(4, "kmeans_lut")])
+@pytest.mark.parametrize("scheme", [Scheme(8, "linear"), Scheme(4, "kmeans_lut")])
 def test_the_quantized_model_is_saved_and_read_back(program, tmp_path, scheme):
     quantized = quantize_model(program, scheme, name="small.mlpackage").mlmodel
     file = read_model_file(save_model(quantized, tmp_path / "q.mlpackage"))
@@ -113,7 +113,7 @@ def test_the_quantized_model_is_saved_and_read_back(program, tmp_path, scheme):
 
 
 def test_what_coremltools_saves_is_of_the_same_size(program, tmp_path):
-    quantized = quantize_model(program, Scheme(8), name="small.mlpackage").mlmodel
+    quantized = quantize_model(program, Scheme(8, "linear"), name="small.mlpackage").mlmodel
     quantized.save(str(tmp_path / "theirs.mlpackage"))
     assert read_model_file(tmp_path / "theirs.mlpackage").size_bytes == serialize(quantized)[0]
 
@@ -122,10 +122,10 @@ def test_description_and_metadata_stay_and_so_does_the_conversion_date(program):
     program.author = "Ann"
     key = "com.github.apple.coremltools.conversion_date"
     program.user_defined_metadata[key] = "2020-02-02"
-    quantized = quantize_model(program, Scheme(8), name="small.mlpackage").mlmodel
+    quantized = quantize_model(program, Scheme(8, "linear"), name="small.mlpackage").mlmodel
     assert quantized.get_spec().description == program.get_spec().description
     del program.user_defined_metadata[key]
-    quantized = quantize_model(program, Scheme(8), name="small.mlpackage").mlmodel
+    quantized = quantize_model(program, Scheme(8, "linear"), name="small.mlpackage").mlmodel
     assert key not in quantized.user_defined_metadata
 
 
@@ -137,7 +137,7 @@ def test_the_same_bytes_on_any_number_of_threads(program, tmp_path):
         "from pytest_quantguard.schemes.quantize import quantize_model\n"
         "from pytest_quantguard.schemes.scheme import Scheme\n"
         "program = import_coremltools().models.MLModel('small.mlpackage', skip_model_load=True)\n"
-        "for scheme in (Scheme(8, 'kmeans_lut'), Scheme(8)):\n"
+        "for scheme in (Scheme(8, 'kmeans_lut'), Scheme(8, 'linear')):\n"
         "    print(serialize(quantize_model(program, scheme, name='m').mlmodel)[1])"
     )
     digests = {
@@ -155,13 +155,13 @@ def test_the_same_bytes_on_any_number_of_threads(program, tmp_path):
 
 def test_only_one_temporary_package_is_left_per_quantized_model(program, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    quantized = quantize_model(program, Scheme(8), name="m").mlmodel
+    quantized = quantize_model(program, Scheme(8, "linear"), name="m").mlmodel
     assert [path for path in tmp_path.iterdir() if path.suffix] == [Path(quantized.package_path)]
     shutil.rmtree(quantized.package_path)
 
 
 def test_a_quantized_program_is_refused_with_what_to_do(program):
-    small = quantize_model(program, Scheme(8), name="m").mlmodel
+    small = quantize_model(program, Scheme(8, "linear"), name="m").mlmodel
     with pytest.raises(SchemeError, match=r"2 already quantized.*quantize the float32 model it was made from"):
         quantize_model(small, Scheme(4, "kmeans_lut"), name="m")
 
@@ -179,7 +179,7 @@ def test_a_program_of_small_tensors_is_refused_with_the_reason():
     with pytest.raises(
         SchemeError, match=r"\(1 2048 weights or fewer, 1 one-dimensional\); there is nothing to gate"
     ):
-        quantize_model(model, Scheme(8), name="m")
+        quantize_model(model, Scheme(8, "linear"), name="m")
 
 
 def test_a_program_of_several_functions_is_refused(tmp_path):
@@ -192,7 +192,7 @@ def test_a_program_of_several_functions_is_refused(tmp_path):
         ct.utils.save_multifunction(descriptor, str(tmp_path / "both.mlpackage"))
         both = ct.models.MLModel(str(tmp_path / "both.mlpackage"), skip_model_load=True)
     with pytest.raises(SchemeError, match=r"both\.mlpackage has several functions, which coremltools cannot"):
-        quantize_model(both, Scheme(8), name="both.mlpackage")
+        quantize_model(both, Scheme(8, "linear"), name="both.mlpackage")
 
 
 def test_a_program_with_state_is_quantized():
@@ -221,8 +221,8 @@ def test_what_coremltools_raises_becomes_one_sentence_with_what_to_do(program, m
 
     monkeypatch.setattr("coremltools.optimize.coreml.linear_quantize_weights", broken)
     with pytest.raises(SchemeError) as refused:
-        quantize_model(program, Scheme(8), name="small.mlpackage")
+        quantize_model(program, Scheme(8, "linear"), name="small.mlpackage")
     assert str(refused.value) == (
-        "coremltools cannot quantize small.mlpackage with 8-bit linear (ValueError: no such pass); use another "
+        "small.mlpackage cannot be quantized with 8-bit linear (ValueError: no such pass); use another "
         "scheme, or convert the model again."
     )

@@ -126,7 +126,7 @@ def test_the_quantized_model_is_saved_and_read_back(network, tmp_path):
 
 def test_description_and_metadata_stay(network):
     network.author = "Ann"
-    quantized = quantize_model(network, Scheme(8), name="small.mlmodel").mlmodel
+    quantized = quantize_model(network, Scheme(8, "linear"), name="small.mlmodel").mlmodel
     assert quantized.get_spec().description == network.get_spec().description
 
 
@@ -169,12 +169,12 @@ def test_quantizing_in_threads_gives_what_quantizing_in_turn_gives(network):
 
 @pytest.mark.parametrize(("bits", "reason"), [(16, "6 already float16"), (8, "6 already quantized")])
 def test_weights_that_are_small_already_are_refused_with_what_to_do(network, bits, reason):
-    small = quantize_model(network, Scheme(bits), name="m").mlmodel
+    small = quantize_model(network, Scheme(bits, "linear"), name="m").mlmodel
     for again in (16, 8, 4):
         with pytest.raises(SchemeError) as refused:
-            quantize_model(small, Scheme(again), name="small.mlmodel")
+            quantize_model(small, Scheme(again, "linear"), name="small.mlmodel")
         assert str(refused.value) == (
-            f"{again}-bit linear changes nothing in small.mlmodel, because coremltools leaves its weight tensors "
+            f"{again}-bit linear changes nothing in small.mlmodel, because its weight tensors are left "
             f"as they are ({reason}); quantize the float32 model it was made from, or restore float weights "
             "with requantize=True."
         )
@@ -185,7 +185,7 @@ def test_of_a_mixed_network_only_the_float32_weights_are_quantized():
 
     spec = small_spec()
     _wp_to_fp16wp(spec.neuralNetworkClassifier.layers[0].convolution.weights)
-    compression = quantize_model(mlmodel_of(spec), Scheme(8), name="m").compression
+    compression = quantize_model(mlmodel_of(spec), Scheme(8, "linear"), name="m").compression
     assert compression.skipped == (("conv1.weights", 216, "already float16"),)
     assert compression.compressed == compression.weights - 216
 
@@ -194,12 +194,12 @@ def test_a_network_without_weights_is_refused():
     spec = small_spec()
     del spec.neuralNetworkClassifier.layers[:]
     with pytest.raises(SchemeError, match=r"\(it has none\); there is nothing to gate"):
-        quantize_model(mlmodel_of(spec), Scheme(8), name="m")
+        quantize_model(mlmodel_of(spec), Scheme(8, "linear"), name="m")
 
 
 def test_a_model_that_is_no_network_is_refused_by_its_type():
     with pytest.raises(SchemeError, match=r"scale\.mlmodel is of type scaler, which holds no weights"):
-        quantize_model(mlmodel_of(scaler()), Scheme(8), name="scale.mlmodel")
+        quantize_model(mlmodel_of(scaler()), Scheme(8, "linear"), name="scale.mlmodel")
 
 
 def test_weights_beyond_float16_are_refused_at_16_bits():
@@ -208,14 +208,14 @@ def test_weights_beyond_float16_are_refused_at_16_bits():
     with pytest.raises(
         SchemeError, match=r"big\.mlmodel: conv1\.weights holds values beyond the range of float16"
     ):
-        quantize_model(mlmodel_of(spec), Scheme(16), name="big.mlmodel")
+        quantize_model(mlmodel_of(spec), Scheme(16, "linear"), name="big.mlmodel")
 
 
 def test_an_updatable_network_is_refused():
     spec = small_spec()
     spec.isUpdatable = True
     with pytest.raises(SchemeError, match=r"small\.mlmodel is updatable"):
-        quantize_model(mlmodel_of(spec), Scheme(8), name="small.mlmodel")
+        quantize_model(mlmodel_of(spec), Scheme(8, "linear"), name="small.mlmodel")
 
 
 @pytest.mark.parametrize("kind", ["pipeline", "pipelineClassifier", "pipelineRegressor"])
@@ -229,7 +229,7 @@ def test_the_networks_of_a_pipeline_are_quantized_and_the_rest_is_listed(kind):
 
 def test_a_pipeline_inside_a_pipeline_is_quantized():
     inner = pipeline("pipelineClassifier", ("network", small_spec())).get_spec()
-    compression = quantize_model(pipeline("pipeline", ("inner", inner)), Scheme(8), name="p").compression
+    compression = quantize_model(pipeline("pipeline", ("inner", inner)), Scheme(8, "linear"), name="p").compression
     assert compression.compressed == 5638
 
 
@@ -238,7 +238,7 @@ def test_a_pipeline_without_a_network_is_refused():
     with pytest.raises(
         SchemeError, match=r"changes nothing in pipe\.mlmodel, .*1 part of a pipeline that is no net"
     ):
-        quantize_model(model, Scheme(8), name="pipe.mlmodel")
+        quantize_model(model, Scheme(8, "linear"), name="pipe.mlmodel")
 
 
 def test_the_message_names_the_model_inside_a_pipeline():
@@ -246,13 +246,13 @@ def test_the_message_names_the_model_inside_a_pipeline():
     spec.isUpdatable = True
     model = pipeline("pipeline", ("first", spec))
     with pytest.raises(SchemeError, match=r"pipe\.mlmodel, model 0 \(first\) of the pipeline is updatable"):
-        quantize_model(model, Scheme(8), name="pipe.mlmodel")
+        quantize_model(model, Scheme(8, "linear"), name="pipe.mlmodel")
 
 
 def test_quantizing_a_message_returns_another_message():
     spec = small_spec()
     before = spec.SerializeToString(deterministic=True)
-    assert quantize_networks(spec, Scheme(8), name="m") is not spec
+    assert quantize_networks(spec, Scheme(8, "linear"), name="m") is not spec
     assert spec.SerializeToString(deterministic=True) == before
 
 
@@ -265,7 +265,7 @@ def test_a_model_of_several_kinds_of_layers_prints_nothing_in_any_mode():
         "for mode in ('linear', 'linear_symmetric', 'linear_lut', 'kmeans_lut'):\n"
         "    quantize_model(small_network(), Scheme(8, mode), name='m')\n"
         "    quantize_model(small_program(), Scheme(8, mode), name='m')\n"
-        "quantize_model(small_network(), Scheme(16), name='m')\n"
+        "quantize_model(small_network(), Scheme(16, 'linear'), name='m')\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", script], cwd=Path(__file__).parent, capture_output=True, check=True

@@ -234,7 +234,7 @@ def test_constant_weights_are_quantized():
 def test_weights_that_are_not_finite_are_refused(value):
     spec = small_network().get_spec()
     spec.neuralNetworkClassifier.layers[0].convolution.bias.floatValue[2] = value
-    for scheme in (Scheme(16), Scheme(8), Scheme(4, "kmeans_lut")):
+    for scheme in (Scheme(16, "linear"), Scheme(8, "linear"), Scheme(4, "kmeans_lut")):
         with pytest.raises(SchemeError, match=r"small\.mlmodel: conv1\.bias holds values that are not finite"):
             quantize_model(mlmodel_of(spec), scheme, name="small.mlmodel")
 

@@ -16,7 +16,7 @@ def scheme_of(bits, mode):
 @pytest.mark.parametrize("bits", [9, 15, 0, -1, 32, True, "8", None])
 def test_bits_that_do_not_exist_are_refused_with_those_that_do(bits):
     with pytest.raises(SchemeError, match=r"bits=.* does not exist; use one of 16, 8, 7, 6, 5, 4, 3, 2, 1\."):
-        Scheme(bits)
+        Scheme(bits, "linear")
 
 
 @pytest.mark.parametrize("mode", ["kmean", "", "LINEAR", None])
@@ -86,12 +86,12 @@ def test_the_refusal_lists_what_the_kind_has():
 
 def test_16_bits_on_an_ml_program_are_refused_with_the_way_to_get_them():
     with pytest.raises(SchemeError, match=r"compute_precision=coremltools\.precision\.FLOAT16"):
-        check_supported(Scheme(16), "mlProgram", "m")
+        check_supported(Scheme(16, "linear"), "mlProgram", "m")
 
 
 def test_a_kind_without_weights_is_refused_by_its_name():
     with pytest.raises(SchemeError, match=r"spam\.mlmodel is of type glmClassifier, which holds no weights"):
-        check_supported(Scheme(8), "glmClassifier", "spam.mlmodel")
+        check_supported(Scheme(8, "linear"), "glmClassifier", "spam.mlmodel")
 
 
 EVERY_OPTION = Scheme(
@@ -115,7 +115,7 @@ def test_what_is_printed_is_parsed(bits, mode):
 def test_options_are_printed_and_parsed():
     assert str(Scheme(8, "kmeans_lut", kmeans="optimal")) == "kmeans_lut:8,kmeans=optimal"
     assert Scheme(8, "kmeans_lut", kmeans="optimal").id == "8-kmeans_lut-kmeans=optimal"
-    assert Scheme(8, requantize=True).title == "8-bit linear (requantize)"
+    assert Scheme(8, "linear", requantize=True).title == "8-bit linear (requantize)"
     assert Scheme.parse(str(EVERY_OPTION)) == EVERY_OPTION
     assert hash(Scheme.parse(str(EVERY_OPTION))) == hash(EVERY_OPTION)
     assert Scheme.parse("kmeans:8, requantize").requantize
@@ -158,10 +158,16 @@ def test_options_that_make_no_sense_are_refused(options, message):
 
 
 def test_schemes_are_sorted_by_mode_and_then_most_bits_first():
-    schemes = [Scheme(4, "kmeans_lut"), Scheme(2), EVERY_OPTION, Scheme(8), Scheme(8, "linear_lut")]
+    schemes = [
+        Scheme(4, "kmeans_lut"),
+        Scheme(2, "linear"),
+        EVERY_OPTION,
+        Scheme(8, "linear"),
+        Scheme(8, "linear_lut"),
+    ]
     assert list(map(str, sorted(schemes)))[:4] == ["linear:8", "linear:2", "linear_lut:8", "kmeans_lut:4"]
 
 
 def test_options_of_neural_networks_are_refused_for_ml_programs():
     with pytest.raises(SchemeError, match="an ML program, and requantize is for neural networks"):
-        check_supported(Scheme(8, requantize=True), "mlProgram", "m")
+        check_supported(Scheme(8, "linear", requantize=True), "mlProgram", "m")
