@@ -46,17 +46,17 @@ def read_sample_folder(
     if not path.is_dir():
         problem = "is a file, not a folder" if path.exists() else "does not exist"
         raise SampleError(
-            f"the sample folder '{path}' {problem}; name a folder of images with --quantguard-samples or the "
+            f"The sample folder '{path}' {problem}; name a folder of images with --quantguard-samples or the "
             "marker's samples=."
         )
     files = sorted((_name(path, file), str(file), file) for file in _files(path))
     if not files:
-        raise SampleError(f"the sample folder '{path}' holds no images; put sample images into it.")
+        raise SampleError(f"The sample folder '{path}' holds no images; put sample images into it.")
     folders = {name.split("/")[0] for name, _, _ in files if "/" in name}
     beside = [name for name, _, _ in files if "/" not in name]
     if labels is not None and folders and beside and not allow_unknown_labels:
         raise SampleError(
-            f"the sample folder '{path}' holds files beside its label folders: {first_ten(beside)}; move each "
+            f"The sample folder '{path}' holds files beside its label folders: {first_ten(beside)}; move each "
             "into the folder of its label, or out."
         )
     label_of = match_folders(path, folders, labels or (), allow_unknown=allow_unknown_labels or labels is None)
@@ -107,7 +107,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as scan:
             return list(scan)
     except OSError as error:
-        raise SampleError(f"the sample folder '{folder}' cannot be read: {error.strerror}.") from error
+        raise SampleError(f"The sample folder '{folder}' cannot be read: {error.strerror}.") from error
 
 
 def _name(folder: Path, file: Path) -> str:
@@ -116,7 +116,7 @@ def _name(folder: Path, file: Path) -> str:
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise SampleError(f"the file name {str(file)!a} is no valid Unicode; rename the file.") from error
+        raise SampleError(f"The file name {str(file)!a} is no valid Unicode; rename the file.") from error
     return name
 
 
@@ -131,4 +131,4 @@ def _digest(file: Path) -> str:
         with file.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise SampleError(f"the sample '{file}' cannot be read: {error.strerror}.") from error
+        raise SampleError(f"The sample '{file}' cannot be read: {error.strerror}.") from error

@@ -39,7 +39,7 @@ def match_folders(
         candidates = [exact[folder]] if folder in exact else loose.get(_loosened(folder), [])
         if len(candidates) > 1:
             raise SampleError(
-                f"the folder '{folder}' in the sample folder '{path}' may stand for several labels: "
+                f"The folder '{folder}' in the sample folder '{path}' may stand for several labels: "
                 f"{first_ten(candidates)}; rename it to one of them exactly."
             )
         found[folder] = candidates[0] if candidates else None
@@ -67,7 +67,7 @@ def _unknown_message(path: Path, unknown: Sequence[str], labels: Sequence[str]) 
     more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
     one = len(unknown) == 1
     return (
-        f"the sample folder '{path}' holds {'a folder that is' if one else 'folders that are'} no label of the "
+        f"The sample folder '{path}' holds {'a folder that is' if one else 'folders that are'} no label of the "
         f"model: {', '.join(described)}{more}; rename {'it' if one else 'them'} to labels of the model "
         f"({first_ten(labels)}), or allow unknown labels with --quantguard-allow-unknown-labels, which measures "
         "agreement only."
