@@ -2,12 +2,9 @@
 
 import shutil
 
-import numpy as np
 import pytest
-from model_makers import LABELS, SIZE, small_network
-from PIL import Image
-
-import pytest_quantguard
+from balanced_network import balanced_network, photos
+from model_makers import LABELS
 
 GATE = """
 import pytest
@@ -24,31 +21,11 @@ quantguard-samples = photos
 """
 
 
-def photos(count, seed=1):
-    """Coloured blocks that spread over the classes of `balanced_network`."""
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        blocks = rng.integers(0, 2, (4, 4, 3)) * rng.integers(0, 256, 3)
-        yield Image.fromarray(np.kron(blocks, np.ones((SIZE // 4, SIZE // 4, 1))).astype(np.uint8))
-
-
-def balanced_network(seed=0):
-    """The small network with a bias that makes every class about as likely, as training would."""
-    mlmodel = small_network(seed=seed)
-    model = pytest_quantguard.load_model(mlmodel)
-    scores = np.array([model.outputs({"image": image}).scores for image in photos(200, seed=2)])
-    spec = mlmodel.get_spec()
-    dense = next(layer for layer in spec.neuralNetworkClassifier.layers if layer.name == "dense").innerProduct
-    bias = np.array(dense.bias.floatValue) - np.log(scores).mean(axis=0)
-    dense.bias.floatValue[:] = (20 * bias).tolist()
-    dense.weights.floatValue[:] = (20 * np.array(dense.weights.floatValue)).tolist()
-    return type(mlmodel)(spec, skip_model_load=True)
-
-
 @pytest.fixture(scope="session")
 def project_files(tmp_path_factory):
     """A model, and twelve images a label that the model recognises, made once."""
     # pytester forgets what an inner run imports first; these imports take seconds.
+    import sklearn.cluster  # noqa: F401
     import syrupy.extensions.json  # noqa: F401
 
     import pytest_quantguard.gate.assertion

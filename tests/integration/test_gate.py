@@ -113,7 +113,7 @@ def test_another_crop_is_another_sample_set(gate):
 
 
 def test_another_float_model_is_gated_by_the_same_thresholds_and_named(gate):
-    from conftest import balanced_network
+    from balanced_network import balanced_network
 
     project = gate()
     project.runpytest_inprocess("--snapshot-update")
