@@ -1,12 +1,12 @@
 """Running models over samples, side by side."""
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, overload
 
+from pytest_quantguard.cores import available_cores
 from pytest_quantguard.errors import QuantguardError
 from pytest_quantguard.runtime.engine import Engine, Outputs
 
@@ -22,13 +22,6 @@ class Inputs(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Mapping[str, Any] | Callable[[], Mapping[str, Any]]: ...
-
-
-def available_cores() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def for_each_sample(

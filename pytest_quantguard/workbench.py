@@ -9,9 +9,10 @@ import pytest
 from pytest_quantguard.api import QuantizedModel, compare_outputs, quantize_with
 from pytest_quantguard.comparison import Comparison
 from pytest_quantguard.config import Settings
+from pytest_quantguard.cores import available_cores
 from pytest_quantguard.inputs import InputSet, make_inputs
 from pytest_quantguard.marker import MARKER, MarkerOptions
-from pytest_quantguard.outputs import StreamedOutputs, available_cores
+from pytest_quantguard.outputs import StreamedOutputs
 from pytest_quantguard.runtime.model import Model, load_model
 from pytest_quantguard.samples.sample import SampleFolder
 

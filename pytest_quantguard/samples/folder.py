@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pytest_quantguard.cores import available_cores
 from pytest_quantguard.errors import SampleError
 from pytest_quantguard.samples.labels import match_folders
 from pytest_quantguard.samples.naming import first_ten
@@ -122,7 +123,7 @@ def _name(folder: Path, file: Path) -> str:
 
 def _digests(files: Sequence[Path]) -> list[str]:
     # hashlib lets other threads run while it hashes.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, available_cores())) as pool:
         return list(pool.map(_digest, files))
 
 

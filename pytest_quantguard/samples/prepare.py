@@ -1,12 +1,12 @@
 """From sample files to images that a model takes."""
 
-import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
 
+from pytest_quantguard.cores import available_cores
 from pytest_quantguard.errors import SampleError
 from pytest_quantguard.samples.crop import crop_and_scale
 from pytest_quantguard.samples.decode import decode
@@ -49,7 +49,7 @@ def check_readable(samples: Iterable[Sample]) -> None:
         SampleError: files are no readable images; the message lists the first ten and counts the others.
     """
     samples = list(samples)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         errors = list(pool.map(_decoding_error, samples))
     unreadable = [sample.name for sample, error in zip(samples, errors, strict=True) if error]
     if len(unreadable) == 1:

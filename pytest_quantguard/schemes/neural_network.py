@@ -8,7 +8,6 @@ numbers are float64 in numpy, and float32 with protobuf 7; the last bits of scal
 """
 
 import copy
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from pytest_quantguard.cores import available_cores
 from pytest_quantguard.errors import SchemeError
 from pytest_quantguard.models.neural_network_weights import decode_weights, replace_floats
 from pytest_quantguard.schemes.kinds import NETWORKS, PIPELINES, stages
@@ -171,7 +171,7 @@ def _quantize_fields(fields: list[WeightField], work: _Work) -> dict[str, str]:
     workers = 1
     if not work.scheme.lut_function:  # a project's function may want its layers in turn
         fields = sorted(fields, key=lambda field: -len(field.weights.floatValue))
-        workers = _cores()
+        workers = available_cores()
     kept = {}
     with one_blas_thread(work.scheme.mode == "kmeans_lut"), ThreadPoolExecutor(workers) as pool:
         results = pool.map(lambda field: _quantized(field, work), fields)
@@ -187,11 +187,6 @@ def _left_out(network: Any) -> dict[str, str]:
     """Tensors that could have been quantized and hold float32 values still."""
     fields = weight_fields(network, _every_layer, _leave)
     return {field.name: SKIPPED for field in fields if len(field.weights.floatValue)}
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quantized(field: WeightField, work: _Work) -> tuple[Quantized | None, bytes] | None:

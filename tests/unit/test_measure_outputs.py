@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 
+from pytest_quantguard.cores import available_cores
 from pytest_quantguard.errors import PredictionError, SampleError
-from pytest_quantguard.outputs import StreamedOutputs, available_cores, collect_outputs, for_each_sample
+from pytest_quantguard.outputs import StreamedOutputs, collect_outputs, for_each_sample
 from pytest_quantguard.runtime.engine import Outputs
 
 

@@ -192,7 +192,7 @@ def test_bytes_do_not_depend_on_the_number_of_cores(monkeypatch, every_layer, co
     from pytest_quantguard.schemes import neural_network
 
     expected = ours(every_layer, Scheme(5, "kmeans_lut"))
-    monkeypatch.setattr(neural_network, "_cores", lambda: cores)
+    monkeypatch.setattr(neural_network, "available_cores", lambda: cores)
     assert ours(every_layer, Scheme(5, "kmeans_lut")) == expected
 
 
