@@ -14,7 +14,6 @@ from pytest_quantguard.inputs import InputSet, make_inputs
 from pytest_quantguard.marker import MARKER, MarkerOptions
 from pytest_quantguard.outputs import StreamedOutputs
 from pytest_quantguard.runtime.model import Model, load_model
-from pytest_quantguard.samples.sample import SampleFolder
 
 
 class Workbench:
@@ -30,21 +29,19 @@ class Workbench:
         self._float_outputs: dict[Any, StreamedOutputs] = {}
         self._comparisons: dict[Any, Comparison] = {}
         self._last_quantized: tuple[Any, QuantizedModel] | None = None
-        self._keep: list[Any] = []
+        self._keep: dict[int, Any] = {}
 
     def float_model(self, options: MarkerOptions | None, source: Any) -> Model:
         """The marker's model, else `source`: a path, an MLModel, a Model, or None where nothing is set."""
-        settings = self._effective(options)
-        model = settings.model if options and options.model is not None else source
+        model = self._chosen(options.model if options else None, source)
         if model is None:
             raise pytest.UsageError(
                 "No model is given; set --quantguard-model or the ini entry quantguard-model, name one in the "
                 "mark with model=, or override the fixture quantguard_model."
             )
-        key = self._key(settings.root / model if isinstance(model, str | Path) else model)
+        key = self._key(model)
         if key not in self._models:
-            path = settings.root / model if isinstance(model, str | Path) else model
-            self._models[key] = load_model(path, engine=settings.engine)
+            self._models[key] = load_model(model, engine=self._settings.engine)
         return self._models[key]
 
     def quantized_model(self, options: MarkerOptions | None, model: Model) -> QuantizedModel:
@@ -58,14 +55,13 @@ class Workbench:
 
     def samples(self, options: MarkerOptions | None, source: Any, model: Model) -> Any:
         """The marker's samples, else `source`: read as a SampleFolder, or the list as it is."""
-        settings = self._effective(options)
-        samples = settings.samples if options and options.samples is not None else source
+        samples = self._chosen(options.samples if options else None, source)
         if samples is None:
             raise pytest.UsageError(
                 "No samples are given; set --quantguard-samples or the ini entry quantguard-samples, name a "
                 "folder in the mark with samples=, or override the fixture quantguard_samples."
             )
-        inputs = self._make_inputs(settings, samples, model)
+        inputs = self._make_inputs(self._effective(options), samples, model)
         return samples if inputs.folder is None else inputs.folder
 
     def comparison(
@@ -91,20 +87,24 @@ class Workbench:
         return self._comparisons[key]
 
     def _make_inputs(self, settings: Settings, samples: Any, model: Model) -> InputSet:
-        source = settings.root / samples if isinstance(samples, str | Path) else samples
-        key = (self._key(source), model.digest, settings.crop_and_scale)
+        key = (self._key(samples), model.digest, settings.crop_and_scale)
         if key not in self._inputs:
             inputs = make_inputs(
-                source,
+                samples,
                 model.description,
                 model_name=model.name,
                 crop_and_scale=settings.crop_and_scale,
                 allow_unknown_labels=settings.allow_unknown_labels,
             )
             self._inputs[key] = inputs
-            if isinstance(inputs.folder, SampleFolder):
+            if inputs.folder is not None:
                 self._inputs[(self._key(inputs.folder), model.digest, settings.crop_and_scale)] = inputs
         return self._inputs[key]
+
+    def _chosen(self, marked: str | Path | None, source: Any) -> Any:
+        """What the marker names, else `source`; paths start at the root directory."""
+        chosen = source if marked is None else marked
+        return self._settings.root / chosen if isinstance(chosen, str | Path) else chosen
 
     def _effective(self, options: MarkerOptions | None) -> Settings:
         return options.settings(self._settings) if options else self._settings
@@ -113,7 +113,7 @@ class Workbench:
         """A dictionary key; objects are told apart by identity and kept alive so that it stays theirs."""
         if isinstance(source, Path):
             return source
-        self._keep.append(source)
+        self._keep[id(source)] = source
         return id(source)
 
 
