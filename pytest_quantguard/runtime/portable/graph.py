@@ -29,19 +29,34 @@ class GraphBuilder:
     """Collects nodes and constants; names are unique and deterministic.
 
     A value is the name of a tensor (str). `node` returns the name of the node's output.
+
+    Control flow nests graphs: build the body with a builder from `subgraph` and give that builder to `node` or
+    `nodes` as the attribute (`then_branch=body`). A body sees every value of the graphs around it.
     """
 
-    def __init__(self, name: str = "model") -> None:
-        from onnx import ModelProto
+    def __init__(self, name: str = "model", *, parent: "GraphBuilder | None" = None) -> None:
+        from onnx import GraphProto, ModelProto
 
         self.name = name
+        self._root: GraphBuilder = parent._root if parent else self
+        self._taken: set[str] = parent._taken if parent else {""}
+        self._counters: dict[str, int] = parent._counters if parent else {}
+        if parent:
+            self._graph = GraphProto(name=name)
+            return
         # Written to in place: copying a message copies the weights in it.
         self._model = ModelProto(ir_version=IR_VERSION, producer_name="pytest-quantguard")
         self._model.opset_import.add(domain="", version=OPSET)
         self._graph = self._model.graph
         self._graph.name = name
-        self._taken: set[str] = {""}
-        self._counters: dict[str, int] = {}
+
+    def subgraph(self, name: str) -> "GraphBuilder":
+        """A builder for a body of `If`, `Loop` or `Scan`.
+
+        Names are unique over all graphs of the model. Constants go into the outermost graph, so a body holds nodes
+        only. Declare the body's inputs and outputs with `input` and `output`, in ONNX's order.
+        """
+        return GraphBuilder(name, parent=self)
 
     def unique(self, hint: str) -> str:
         """A tensor name not used before, derived from `hint`."""
@@ -52,15 +67,16 @@ class GraphBuilder:
         self._taken.add(name)
         return name
 
-    def input(self, name: str, dtype: str, shape: Sequence[int | str | None]) -> str:
+    def input(self, name: str, dtype: str, shape: Sequence[int | str | None] | None) -> str:
         """Declare a graph input and return its ONNX name.
 
-        `shape` may hold None or a name for a dimension known at run time only.
+        `shape` may hold None or a name for a dimension known at run time only; None leaves the rank open, too.
         """
         from onnx import helper
 
         value = self.unique(name)
-        self._graph.input.append(helper.make_tensor_value_info(value, ELEMENT_TYPES[dtype], list(shape)))
+        sizes = None if shape is None else list(shape)
+        self._graph.input.append(helper.make_tensor_value_info(value, ELEMENT_TYPES[dtype], sizes))
         return value
 
     def output(self, value: str, name: str, dtype: str) -> str:
@@ -79,7 +95,7 @@ class GraphBuilder:
         name = self.unique(hint)
         little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
         data_type = ELEMENT_TYPES[array.dtype.name]
-        self._graph.initializer.add(
+        self._root._graph.initializer.add(
             name=name, data_type=data_type, dims=array.shape, raw_data=little_endian.tobytes()
         )
         return name
@@ -91,14 +107,17 @@ class GraphBuilder:
     def nodes(
         self, operator: str, inputs: Sequence[str], outputs: int, hint: str | None = None, **attributes: Any
     ) -> list[str]:
-        """Add a node with several outputs."""
+        """Add a node with several outputs; an attribute that is a graph is given as its finished builder."""
         from onnx import helper
 
+        for key, value in attributes.items():
+            if isinstance(value, GraphBuilder):
+                attributes[key] = value._graph
         names = [self.unique(hint or operator.lower()) for _ in range(outputs)]
         self._graph.node.append(helper.make_node(operator, list(inputs), names, **attributes))
         return names
 
     def build(self) -> bytes:
-        """The finished graph as a serialized ONNX `ModelProto`."""
-        data: bytes = self._model.SerializeToString()
+        """The finished graph as a serialized ONNX `ModelProto`, also when called on one of its bodies."""
+        data: bytes = self._root._model.SerializeToString()
         return data
