@@ -61,7 +61,13 @@ def quantize_with(model: Model, scheme: Scheme) -> QuantizedModel:
     if isinstance(model, QuantizedModel):
         raise SchemeError(f"{model.name} is quantized already ({model.scheme}); start from the float model.")
     quantized = quantize_model(model.mlmodel, scheme, name=model.name)
-    executable = from_mlmodel(quantized.mlmodel, name=model.name, engine=model.engine.name)
+    executable = from_mlmodel(
+        quantized.mlmodel,
+        name=model.name,
+        engine=model.engine.name,
+        precision=model.precision,
+        function_name=model.function_name,
+    )
     return QuantizedModel(**vars(executable), scheme=scheme, compression=quantized.compression)
 
 

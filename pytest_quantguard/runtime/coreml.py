@@ -11,7 +11,8 @@ from PIL import Image
 from pytest_quantguard.errors import PredictionError, UnsupportedModelError
 from pytest_quantguard.models.describe import describe
 from pytest_quantguard.models.description import ModelDescription
-from pytest_quantguard.runtime.engine import Outputs
+from pytest_quantguard.models.functions import select_function
+from pytest_quantguard.runtime.engine import Outputs, State
 from pytest_quantguard.runtime.portable.images import image_to_pixels
 
 
@@ -21,12 +22,13 @@ class CoreMLEngine:
     Args:
         mlmodel: the loaded coremltools `MLModel`.
         name: what to call the model in errors.
+        function_name: the function that `mlmodel` was loaded with, of a package with several.
 
     Raises:
         UnsupportedModelError: this is no macOS.
     """
 
-    def __init__(self, mlmodel: Any, *, name: str) -> None:
+    def __init__(self, mlmodel: Any, *, name: str, function_name: str | None = None) -> None:
         if platform.system() != "Darwin":
             raise UnsupportedModelError(
                 f"{name} cannot run with engine='coreml': Apple's framework is there on macOS only; use "
@@ -34,7 +36,9 @@ class CoreMLEngine:
             )
         self._mlmodel = mlmodel
         self._model = name
-        self._description: ModelDescription = describe(mlmodel.get_spec())
+        spec = select_function(mlmodel.get_spec(), function_name, name=name)
+        self._description: ModelDescription = describe(spec)
+        self._stateful = bool(spec.description.state)
 
     @property
     def name(self) -> str:
@@ -46,14 +50,27 @@ class CoreMLEngine:
         """What executes, with its version."""
         return f"macOS {platform.mac_ver()[0]}"
 
-    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def make_state(self) -> State:
+        """A new state for `predict`.
+
+        Raises:
+            PredictionError: the model has no states.
+        """
+        try:
+            state: State = self._mlmodel.make_state()
+        # coremltools passes Apple's errors on as RuntimeError, and raises plain exceptions of its own.
+        except Exception as error:
+            raise PredictionError(f"{self._model}: Apple's framework makes no state: {error}") from error
+        return state
+
+    def predict(self, inputs: Mapping[str, Any], state: State | None = None) -> dict[str, Any]:
         """Answer as coremltools' `MLModel.predict` does.
 
         Raises:
             PredictionError: Apple's framework refuses the inputs.
         """
         try:
-            answer: dict[str, Any] = self._mlmodel.predict(dict(inputs))
+            answer: dict[str, Any] = self._mlmodel.predict(dict(inputs), **({"state": state} if state else {}))
         # coremltools passes Apple's errors on as RuntimeError, and raises plain exceptions of its own.
         except Exception as error:
             raise PredictionError(f"{self._model}: Apple's framework refuses to predict: {error}") from error
@@ -65,7 +82,7 @@ class CoreMLEngine:
         Raises:
             PredictionError: Apple's framework refuses the inputs, or a classifier gives no probabilities.
         """
-        answer = self.predict(inputs)
+        answer = self.predict(inputs, self.make_state() if self._stateful else None)
         description = self._description
         own = (description.label_name, description.probabilities_name) if description.labels else ()
         arrays = {name: _as_array(value) for name, value in answer.items() if name not in own}

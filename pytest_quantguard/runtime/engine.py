@@ -23,6 +23,16 @@ class Outputs:
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
 
 
+class State(Protocol):
+    """What a stateful model remembers from one prediction to the next; not for several threads at once."""
+
+    def read_state(self, name: str) -> NDArray[Any]:
+        """The value of a state, float16 states as float32 arrays; raises PredictionError for an unknown name."""
+
+    def write_state(self, name: str, value: NDArray[Any]) -> None:
+        """Set a state; raises PredictionError for an unknown name or another shape."""
+
+
 class Engine(Protocol):
     """Executes one model. Both methods may be called from several threads at once."""
 
@@ -34,18 +44,26 @@ class Engine(Protocol):
     def version(self) -> str:
         """What executes, with its version, for instance `onnxruntime 1.31.1`."""
 
-    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def make_state(self) -> State:
+        """A new state, all zeros, for `predict`."""
+
+    def predict(self, inputs: Mapping[str, Any], state: State | None = None) -> dict[str, Any]:
         """Answer as coremltools' `MLModel.predict` does.
 
         Args:
             inputs: by input name: PIL images for image inputs, numpy arrays or numbers for the others.
+            state: what a stateful model reads and updates; made by `make_state` of the same engine.
 
         Returns:
             By output name: the label, a dictionary of probabilities by label, arrays, PIL images.
 
         Raises:
-            PredictionError: an input is missing, unknown, or of the wrong shape or type.
+            PredictionError: an input is missing, unknown, or of the wrong shape or type, or a stateful model got
+                no state.
         """
 
     def outputs(self, inputs: Mapping[str, Any]) -> Outputs:
-        """Answer with arrays only, for measuring; takes the same inputs as `predict`."""
+        """Answer with arrays only, for measuring; takes the same inputs as `predict`.
+
+        A stateful model starts from a new state, so that the answer depends on the sample alone.
+        """

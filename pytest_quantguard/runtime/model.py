@@ -12,9 +12,10 @@ from pytest_quantguard.models.artifact import save_model, serialize
 from pytest_quantguard.models.describe import describe
 from pytest_quantguard.models.description import Label, ModelDescription
 from pytest_quantguard.models.files import ModelFile, read_model_file
+from pytest_quantguard.models.functions import select_function
 from pytest_quantguard.quiet import import_coremltools, quiet
-from pytest_quantguard.runtime import ENGINES
-from pytest_quantguard.runtime.engine import Engine, Outputs
+from pytest_quantguard.runtime import ENGINES, PRECISIONS
+from pytest_quantguard.runtime.engine import Engine, Outputs, State
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +29,8 @@ class Model:
         engine: what executes it.
         size_bytes: bytes of the `.mlmodel` file, or of the specification and weights in a `.mlpackage`.
         digest: SHA-256 (hexadecimal) over the same bytes.
+        precision: how the portable engine computes ML programs, one of `runtime.PRECISIONS`.
+        function_name: which function of a package with several; None for the default one.
     """
 
     name: str
@@ -36,25 +39,33 @@ class Model:
     engine: Engine
     size_bytes: int
     digest: str
+    precision: str
+    function_name: str | None
 
     @property
     def labels(self) -> tuple[Label, ...] | None:
         """The class labels in the order of the probabilities; None for a model that is no classifier."""
         return self.description.labels
 
-    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def make_state(self) -> State:
+        """A new state, all zeros, for `predict`."""
+        return self.engine.make_state()
+
+    def predict(self, inputs: Mapping[str, Any], state: State | None = None) -> dict[str, Any]:
         """Answer as coremltools' `MLModel.predict` does.
 
         Args:
             inputs: by input name: PIL images for image inputs, numpy arrays or numbers for the others.
+            state: what a stateful model reads and updates, made by `make_state`.
 
         Returns:
             By output name: the label, a dictionary of probabilities by label, arrays, PIL images.
 
         Raises:
-            PredictionError: an input is missing, unknown, or of the wrong shape or type.
+            PredictionError: an input is missing, unknown, or of the wrong shape or type, or a stateful model got
+                no state.
         """
-        return self.engine.predict(inputs)
+        return self.engine.predict(inputs, state)
 
     def outputs(self, inputs: Mapping[str, Any]) -> Outputs:
         """Answer with arrays only, for measuring; takes the same inputs as `predict`."""
@@ -72,7 +83,9 @@ class Model:
         return f"<{type(self).__name__} {self.name}, {self.size_bytes} bytes, engine {self.engine.name}>"
 
 
-def load_model(model: str | Path | Any, *, engine: str = "auto") -> Model:
+def load_model(
+    model: str | Path | Any, *, engine: str = "auto", precision: str = "float32", function_name: str | None = None
+) -> Model:
     """Read a Core ML model and make it executable.
 
     Args:
@@ -80,41 +93,67 @@ def load_model(model: str | Path | Any, *, engine: str = "auto") -> Model:
             is returned as it is.
         engine: `coreml` (Apple's framework, macOS only), `portable` (onnxruntime, anywhere), or `auto`: coreml
             on macOS and portable elsewhere.
+        precision: how the portable engine computes ML programs: `float32`, or `float16`, which rounds each
+            float16 tensor to float16. Apple's framework decides for itself.
+        function_name: which function of a package with several; None for the default one.
 
     Raises:
-        ModelFileError: there is no such file, or it is no Core ML model.
+        ModelFileError: there is no such file, it is no Core ML model, or it has no such function.
         UnsupportedModelError: the engine cannot run it; the message names the layer or operation.
     """
     if isinstance(model, Model):
         return model
     if not isinstance(model, str | Path):
-        return from_mlmodel(model, name="model", engine=engine)
+        return from_mlmodel(model, name="model", engine=engine, precision=precision, function_name=function_name)
     file = read_model_file(model)
-    mlmodel = _open(file, choose_engine(engine))
+    name = file.path.name
+    spec = select_function(file.spec, function_name, name=name)
+    mlmodel = _open(file, choose_engine(engine), function_name)
     return Model(
-        name=file.path.name,
+        name=name,
         mlmodel=mlmodel,
-        description=describe(file.spec),
-        engine=make_engine(mlmodel, file.spec, file.weights_dir, name=file.path.name, engine=engine),
+        description=describe(spec),
+        engine=make_engine(
+            mlmodel,
+            spec,
+            file.weights_dir,
+            name=name,
+            engine=engine,
+            precision=precision,
+            function_name=function_name,
+        ),
         size_bytes=file.size_bytes,
         digest=file.digest,
+        precision=precision,
+        function_name=function_name,
     )
 
 
-def from_mlmodel(mlmodel: Any, *, name: str, engine: str = "auto") -> Model:
-    """Make a coremltools `MLModel` executable; raises what `load_model` raises."""
+def from_mlmodel(
+    mlmodel: Any,
+    *,
+    name: str,
+    engine: str = "auto",
+    precision: str = "float32",
+    function_name: str | None = None,
+) -> Model:
+    """Make a coremltools `MLModel` executable; takes and raises what `load_model` does."""
     if not hasattr(mlmodel, "get_spec"):
         raise ModelFileError(f"{mlmodel!r} is no model; give a path, a coremltools MLModel or a Model.")
-    spec = mlmodel.get_spec()
+    spec = select_function(mlmodel.get_spec(), function_name, name=name)
     weights_dir = Path(mlmodel.weights_dir) if mlmodel.weights_dir else None
     size_bytes, digest = serialize(mlmodel)
     return Model(
         name=name,
         mlmodel=mlmodel,
         description=describe(spec),
-        engine=make_engine(mlmodel, spec, weights_dir, name=name, engine=engine),
+        engine=make_engine(
+            mlmodel, spec, weights_dir, name=name, engine=engine, precision=precision, function_name=function_name
+        ),
         size_bytes=size_bytes,
         digest=digest,
+        precision=precision,
+        function_name=function_name,
     )
 
 
@@ -131,28 +170,33 @@ def choose_engine(engine: str) -> str:
     return engine
 
 
-def make_engine(mlmodel: Any, spec: Any, weights_dir: Path | None, *, name: str, engine: str) -> Engine:
-    """The engine that runs a model.
+def make_engine(
+    mlmodel: Any,
+    spec: Any,
+    weights_dir: Path | None,
+    *,
+    name: str,
+    engine: str,
+    precision: str = "float32",
+    function_name: str | None = None,
+) -> Engine:
+    """The engine that runs a model; `spec` has the chosen function only (`models.functions.select_function`).
 
     Raises:
-        UnsupportedModelError: the engine cannot run the model on this machine.
+        UnsupportedModelError: the engine cannot run the model on this machine, or there is no such precision.
     """
+    if precision not in PRECISIONS:
+        raise UnsupportedModelError(f"precision={precision!r} does not exist; use one of {', '.join(PRECISIONS)}.")
     if choose_engine(engine) == "coreml":
         from pytest_quantguard.runtime.coreml import CoreMLEngine
 
-        return CoreMLEngine(mlmodel, name=name)
+        return CoreMLEngine(mlmodel, name=name, function_name=function_name)
     from pytest_quantguard.runtime.portable.engine import PortableEngine
 
-    functions = [function.name for function in spec.description.functions]
-    if functions:
-        raise UnsupportedModelError(
-            f"{name} holds several functions ({', '.join(functions)}), which the portable engine does not run; "
-            "save the one you ship as a model of its own."
-        )
-    return PortableEngine(spec, weights_dir, name=name)
+    return PortableEngine(spec, weights_dir, name=name, precision=precision)
 
 
-def _open(file: ModelFile, engine: str) -> Any:
+def _open(file: ModelFile, engine: str, function_name: str | None) -> Any:
     """The coremltools model of a file, made from its parts.
 
     Given a package's path, coremltools would write the package's `Manifest.json` anew.
@@ -162,4 +206,7 @@ def _open(file: ModelFile, engine: str) -> Any:
     with quiet(), tempfile.TemporaryDirectory() as empty:
         if weights_dir is None and file.spec.WhichOneof("Type") == "mlProgram":
             weights_dir = empty  # coremltools wants a folder, even for a program without weights
-        return coremltools.models.MLModel(file.spec, weights_dir=weights_dir, skip_model_load=engine != "coreml")
+        chosen = {"function_name": function_name} if function_name else {}
+        return coremltools.models.MLModel(
+            file.spec, weights_dir=weights_dir, skip_model_load=engine != "coreml", **chosen
+        )

@@ -19,8 +19,8 @@ class StandIn:
     def get_spec(self):
         return self.spec
 
-    def predict(self, inputs):
-        self.inputs = inputs
+    def predict(self, inputs, state=None):
+        self.inputs, self.state = inputs, state
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer

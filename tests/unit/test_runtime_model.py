@@ -95,17 +95,3 @@ def test_a_program_without_weights_runs(tmp_path):
         ct.convert(program, convert_to="mlprogram", skip_model_load=True).save(str(tmp_path / "add.mlpackage"))
     answer = load_model(tmp_path / "add.mlpackage").predict({"x": np.zeros(3, np.float32)})
     assert answer["y"].tolist() == [1, 1, 1]
-
-
-def test_a_package_of_several_functions_is_refused_by_name(tmp_path):
-    ct = import_coremltools()
-    with quiet():
-        for name in "ab":
-            small_program(ct.target.iOS18).save(str(tmp_path / f"{name}.mlpackage"))
-        functions = ct.utils.MultiFunctionDescriptor()
-        for name in "ab":
-            functions.add_function(str(tmp_path / f"{name}.mlpackage"), "main", name)
-        functions.default_function_name = "a"
-        ct.utils.save_multifunction(functions, str(tmp_path / "both.mlpackage"))
-    with pytest.raises(UnsupportedModelError, match=r"both\.mlpackage holds several functions \(a, b\)"):
-        load_model(tmp_path / "both.mlpackage", engine="portable")

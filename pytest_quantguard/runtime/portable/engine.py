@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantguard.errors import PredictionError, UnsupportedModelError
 from pytest_quantguard.models.describe import describe
 from pytest_quantguard.models.description import ArrayFeature, ImageFeature
-from pytest_quantguard.runtime.engine import Outputs
+from pytest_quantguard.models.functions import select_function
+from pytest_quantguard.runtime.engine import Outputs, State
 from pytest_quantguard.runtime.portable.answers import as_outputs, as_prediction
 from pytest_quantguard.runtime.portable.feeds import InputReader
 from pytest_quantguard.runtime.portable.shapes import Shape
-from pytest_quantguard.runtime.portable.translation import Translation
+from pytest_quantguard.runtime.portable.translation import StateTensor, Translation
 
 NEURAL_NETWORKS = ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor")
 ML_PROGRAM = "mlProgram"
@@ -46,6 +48,34 @@ class _Session:
     input_types: Mapping[str, str]
     outputs: Mapping[str, str]
     scores: str | None
+    states: Mapping[str, StateTensor]
+
+
+class PortableState:
+    """The states of one model (protocol: `runtime.engine.State`), all zeros at first."""
+
+    def __init__(self, shapes: Mapping[str, Shape], *, model: str) -> None:
+        self._model = model
+        self.arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+    def read_state(self, name: str) -> NDArray[np.float32]:
+        """A copy of a state's value."""
+        return self._known(name).copy()
+
+    def write_state(self, name: str, value: NDArray[Any]) -> None:
+        """Set a state."""
+        array = np.asarray(value, np.float32)
+        if array.shape != self._known(name).shape:
+            raise PredictionError(
+                f"{self._model}: state {name!r} has the shape {self._known(name).shape}, not {array.shape}."
+            )
+        self.arrays[name] = array.copy()
+
+    def _known(self, name: str) -> NDArray[np.float32]:
+        if name not in self.arrays:
+            valid = ", ".join(self.arrays) or "none"
+            raise PredictionError(f"{self._model} has no state {name!r}; its states are: {valid}.")
+        return self.arrays[name]
 
 
 class PortableEngine:
@@ -56,15 +86,28 @@ class PortableEngine:
         weights_dir: the folder of an ML program's weight files; None for a neural network.
         name: what to call the model in errors.
         threads: threads of one prediction; predictions run side by side, so one is best.
+        precision: one of `runtime.PRECISIONS`; neural networks are always computed in float32.
+        function_name: which function of a package with several; None for the default one.
 
     Raises:
         UnsupportedModelError: the model's type, a layer or an operation is not supported; it is named.
         ModelFileError: the model is damaged.
     """
 
-    def __init__(self, spec: Any, weights_dir: Path | None, *, name: str, threads: int = 1) -> None:
+    def __init__(
+        self,
+        spec: Any,
+        weights_dir: Path | None,
+        *,
+        name: str,
+        threads: int = 1,
+        precision: str = "float32",
+        function_name: str | None = None,
+    ) -> None:
         self._model = name
         self._threads = threads
+        self._precision = precision
+        spec = select_function(spec, function_name, name=name)
         self._description = describe(spec)
         self._kind = self._description.kind
         if self._kind not in (*NEURAL_NETWORKS, ML_PROGRAM):
@@ -104,19 +147,37 @@ class PortableEngine:
 
         return f"onnxruntime {onnxruntime.__version__}"
 
-    def predict(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    def make_state(self) -> PortableState:
+        """A new state for `predict`; one without entries for a model that has no states."""
+        states = self._sessions[self._described].states if self._kind == ML_PROGRAM else {}
+        return PortableState({name: state.shape for name, state in states.items()}, model=self._model)
+
+    def predict(self, inputs: Mapping[str, Any], state: State | None = None) -> dict[str, Any]:
         """Answer as coremltools' `MLModel.predict` does.
 
         Colour images are RGBA, gray ones L (or F), arrays of the declared type. Of a label that occurs twice the
         dictionary has the higher probability.
 
         Raises:
-            PredictionError: an input is missing, unknown, or of the wrong shape or type, or the run fails.
+            PredictionError: an input is missing, unknown, or of the wrong shape or type, the run fails, or the
+                state is not one of this model.
         """
-        return as_prediction(self._description, self.outputs(inputs), model=self._model)
+        own = self.make_state()
+        if state is None and own.arrays:
+            raise PredictionError(
+                f"{self._model} has states ({', '.join(own.arrays)}); give predict one made by make_state()."
+            )
+        if state is not None and (
+            not isinstance(state, PortableState) or state.arrays.keys() != own.arrays.keys()
+        ):
+            raise PredictionError(f"{self._model}: the state is not one of this model; make it with make_state().")
+        return as_prediction(self._description, self._run(inputs, state or own), model=self._model)
 
     def outputs(self, inputs: Mapping[str, Any]) -> Outputs:
-        """Answer with arrays only; takes the same inputs and raises the same errors as `predict`."""
+        """Answer with arrays only, from a new state; takes the same inputs and raises what `predict` does."""
+        return self._run(inputs, self.make_state())
+
+    def _run(self, inputs: Mapping[str, Any], state: PortableState) -> Outputs:
         arrays = self._reader.read(inputs)
         session = self._session(arrays)
         feeds = {
@@ -124,13 +185,17 @@ class PortableEngine:
             for name, array in arrays.items()
             if name in session.inputs
         }
-        names = [*session.outputs.values(), *([session.scores] if session.scores else [])]
+        feeds |= {tensor.read: state.arrays[name] for name, tensor in session.states.items()}
+        names = [*session.outputs.values(), *(tensor.written for tensor in session.states.values())]
+        if session.scores:
+            names.append(session.scores)
         try:
-            values = session.runtime.run(names, feeds)
+            values = dict(zip(names, session.runtime.run(names, feeds), strict=True))
         except _onnxruntime_errors() as error:
             raise PredictionError(f"{self._model}: the run failed: {_first_line(error)}.") from error
-        scores = values.pop() if session.scores else None
-        found = dict(zip(session.outputs, values, strict=True))
+        state.arrays |= {name: values[tensor.written] for name, tensor in session.states.items()}
+        found = {name: values[output] for name, output in session.outputs.items()}
+        scores = values[session.scores] if session.scores else None
         return as_outputs(self._description, found, scores, model=self._model)
 
     def _key(self, shapes: Mapping[str, Shape]) -> tuple[tuple[str, Shape], ...]:
@@ -158,7 +223,7 @@ class PortableEngine:
         from pytest_quantguard.runtime.portable.ml_program import translator as programs
 
         try:
-            return programs.translate(spec, weights_dir)
+            return programs.translate(spec, weights_dir, precision=self._precision)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{self._model}: {error}") from error
 
@@ -187,7 +252,9 @@ class PortableEngine:
                 f"({_first_line(error)})."
             ) from error
         types = {entry.name: _NUMPY_TYPES[entry.type] for entry in runtime.get_inputs()}
-        return _Session(runtime, translation.inputs, types, translation.outputs, translation.scores)
+        return _Session(
+            runtime, translation.inputs, types, translation.outputs, translation.scores, translation.states
+        )
 
 
 def _shape(features: Any, name: str, array: NDArray[Any]) -> Shape:

@@ -1,7 +1,22 @@
 """What a translator gives to the engine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StateTensor:
+    """One state of a model: read at the start of a prediction, written at its end.
+
+    Args:
+        read: the ONNX input that takes its value, float32.
+        written: the ONNX output with its new value.
+        shape: its shape.
+    """
+
+    read: str
+    written: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -18,9 +33,11 @@ class Translation:
             output is float32 (channels, height, width) in the order of its colour layout. The label and the
             probabilities of a classifier are not among them.
         scores: the ONNX output with a classifier's probabilities, any shape, one value per label.
+        states: by Core ML name.
     """
 
     onnx_model: bytes
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     scores: str | None = None
+    states: Mapping[str, StateTensor] = field(default_factory=dict)

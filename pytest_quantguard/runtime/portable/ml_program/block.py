@@ -92,9 +92,9 @@ class BlockTranslator:
             if op.name == "const":
                 self.scope.values[name] = Value(name, declared, result)
             elif isinstance(result, np.ndarray):
-                self.scope.values[name] = constant_value(name, result)
+                self.scope.values[name] = constant_value(name, self.scope.round_array(result, declared))
             else:
-                self.scope.values[name] = Value(name, declared, node=result)
+                self.scope.values[name] = Value(name, declared, node=self.scope.round(result, declared))
 
 
 def _is_foldable(op: MilOperation) -> bool:

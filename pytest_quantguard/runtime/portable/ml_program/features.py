@@ -5,6 +5,7 @@ from typing import Any
 from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
 from pytest_quantguard.runtime.portable.ml_program.mil_types import COMPUTED_TYPES, TensorType, read_tensor_type
 from pytest_quantguard.runtime.portable.ml_program.scope import Scope, Value
+from pytest_quantguard.runtime.portable.translation import StateTensor
 
 
 def declare_inputs(scope: Scope, description: Any, function: Any) -> dict[str, str]:
@@ -17,6 +18,8 @@ def declare_inputs(scope: Scope, description: Any, function: Any) -> dict[str, s
     names = {}
     for declared in function.inputs:
         name = declared.name
+        if declared.type.WhichOneof("type") == "stateType":
+            continue
         tensor_type = read_tensor_type(declared.type)
         if tensor_type is None or tensor_type.shape is None or tensor_type.dtype not in COMPUTED_TYPES:
             kind = declared.type.WhichOneof("type") if tensor_type is None else _describe(tensor_type)
@@ -28,8 +31,40 @@ def declare_inputs(scope: Scope, description: Any, function: Any) -> dict[str, s
         node = names[name]
         if extra:
             node = scope.graph.node("Squeeze", [node, scope.graph.constant([0])], name)
-        scope.values[name] = Value(name, tensor_type, node=node)
+        scope.values[name] = Value(name, tensor_type, node=scope.round(node, tensor_type))
     return names
+
+
+def declare_states(scope: Scope, function: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Add the function's states to the graph's inputs and the scope; returns ONNX name and shape of each."""
+    states = {}
+    for declared in function.inputs:
+        if declared.type.WhichOneof("type") != "stateType":
+            continue
+        name = declared.name
+        tensor_type = read_tensor_type(declared.type.stateType.wrappedType)
+        if tensor_type is None or tensor_type.shape is None or tensor_type.dtype not in ("fp16", "fp32"):
+            raise UnsupportedModelError(
+                f"state '{name}' is no float tensor, which the portable engine does not support"
+            )
+        shape = tuple(size for size in tensor_type.shape if size is not None)
+        if len(shape) != len(tensor_type.shape):
+            raise UnsupportedModelError(
+                f"state '{name}' of flexible shape is not supported by the portable engine"
+            )
+        node = scope.graph.input(name, "float32", shape)
+        scope.values[name] = Value(name, tensor_type, node=node)
+        scope.states[name] = node
+        states[name] = (node, shape)
+    return states
+
+
+def written_states(scope: Scope, states: dict[str, tuple[str, tuple[int, ...]]]) -> dict[str, StateTensor]:
+    """Add the newest value of each state to the graph's outputs."""
+    return {
+        name: StateTensor(node, scope.graph.output(scope.states[name], f"{name}_written", "float32"), shape)
+        for name, (node, shape) in states.items()
+    }
 
 
 def declare_outputs(scope: Scope, description: Any, block: Any, classified: Value | None) -> dict[str, str]:

@@ -84,6 +84,22 @@ class MilOperation:
         """The ONNX names of an input that is a tuple."""
         return [self._scope.write(value) for value in self.values(parameter)]
 
+    # States
+
+    def read_state(self, parameter: str) -> str:
+        """The ONNX name of a state's newest value."""
+        return self._scope.states[self._state(parameter)]
+
+    def write_state(self, parameter: str, tensor: str) -> None:
+        """Set a state's newest value."""
+        self._scope.states[self._state(parameter)] = tensor
+
+    def _state(self, parameter: str) -> str:
+        name = self.values(parameter)[0].name
+        if name not in self._scope.states:
+            raise ModelFileError(f"{self}: '{name}' is no state; the model is damaged.")
+        return name
+
     # Types
 
     def type_of(self, parameter: str, index: int = 0) -> TensorType:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantguard.errors import UnsupportedModelError
-from pytest_quantguard.runtime.portable.graph import GraphBuilder
+from pytest_quantguard.runtime.portable.graph import ELEMENT_TYPES, GraphBuilder
 from pytest_quantguard.runtime.portable.ml_program.mil_types import COMPUTED_TYPES, NUMPY_TYPES, TensorType
 
 MIL_NAMES = {numpy_name: name for name, numpy_name in NUMPY_TYPES.items() if name == numpy_name} | {
@@ -37,10 +37,16 @@ class Value:
 
 @dataclass
 class Scope:
-    """The graph being written and the values that operations may refer to, by MIL name."""
+    """The graph being written and the values that operations may refer to, by MIL name.
+
+    `states` has the ONNX name of each state's newest value. `round_float16` says whether float16 tensors are
+    rounded to float16, or only stored with more digits than they need.
+    """
 
     graph: GraphBuilder
     values: dict[str, Value] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+    round_float16: bool = False
     _written: dict[Value, str] = field(default_factory=dict)
 
     def write(self, value: Value) -> str:
@@ -50,6 +56,23 @@ class Scope:
         if value not in self._written:
             self._written[value] = self.graph.constant(computed(value.constant, value.name), value.name)
         return self._written[value]
+
+    def round(self, node: str, tensor_type: TensorType | None) -> str:
+        """A computed tensor as its type holds it: if wanted rounded to float16, beyond 65,504 infinite."""
+        if not self._rounds(tensor_type):
+            return node
+        half = self.graph.node("Cast", [node], f"{node}_half", to=ELEMENT_TYPES["float16"])
+        return self.graph.node("Cast", [half], f"{node}_rounded", to=ELEMENT_TYPES["float32"])
+
+    def round_array(self, array: NDArray[Any], tensor_type: TensorType | None) -> NDArray[Any]:
+        """A tensor known now as its type holds it; see `round`."""
+        if not self._rounds(tensor_type) or array.dtype != np.float32:
+            return array
+        with np.errstate(over="ignore"):
+            return array.astype(np.float16).astype(np.float32)
+
+    def _rounds(self, tensor_type: TensorType | None) -> bool:
+        return self.round_float16 and tensor_type is not None and tensor_type.dtype == "fp16"
 
 
 def constant_value(name: str, constant: Any) -> Value:

@@ -16,6 +16,7 @@ from pytest_quantguard.runtime.portable.ml_program.ops import (
     reduction,
     scatter_gather,
     slicing,
+    states,
     tensor_operation,
     tensor_transformation,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "reduction",
     "scatter_gather",
     "slicing",
+    "states",
     "tensor_operation",
     "tensor_transformation",
 ]
