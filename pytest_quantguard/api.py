@@ -10,6 +10,7 @@ from pytest_quantguard.comparison import Comparison, Compression, ModelIdentity
 from pytest_quantguard.errors import PredictionError, SampleError, SchemeError
 from pytest_quantguard.inputs import InputSet, make_inputs
 from pytest_quantguard.measure import StreamedOutputs, build_comparison
+from pytest_quantguard.runtime import PRECISIONS
 from pytest_quantguard.runtime.model import Model, from_mlmodel, load_model
 from pytest_quantguard.samples.prepare import check_readable
 from pytest_quantguard.samples.sample import SampleFolder
@@ -34,6 +35,7 @@ def quantize(
     bits: int = 8,
     mode: str = "kmeans_lut",
     engine: str = "auto",
+    precision: str = "float32",
     **options: Any,
 ) -> QuantizedModel:
     """Quantize a model's weights; the file on disk stays as it is.
@@ -44,6 +46,7 @@ def quantize(
         mode: `linear`, `linear_symmetric`, `linear_lut`, `kmeans_lut` or `custom_lut`. Which pairs of bits and
             mode exist depends on the kind of model.
         engine: what executes a model given by path: `auto`, `coreml` or `portable`; a `Model` keeps its engine.
+        precision: how the portable engine computes a model given by path, `float32` or `float16`.
         options: further arguments of `Scheme`, for instance `lut_function`, `skip_layers` or `requantize`.
 
     Raises:
@@ -51,7 +54,7 @@ def quantize(
         ModelFileError: there is no such model.
         UnsupportedModelError: the engine cannot run it.
     """
-    return quantize_with(load_model(model, engine=engine), Scheme(bits, mode, **options))
+    return quantize_with(load_model(model, engine=engine, precision=precision), Scheme(bits, mode, **options))
 
 
 def quantize_with(model: Model, scheme: Scheme) -> QuantizedModel:
@@ -80,6 +83,7 @@ def compare(
     max_drop: float = 0.01,
     allow_unknown_labels: bool = False,
     engine: str = "auto",
+    precision: str = "float32",
     workers: int | None = None,
 ) -> Comparison:
     """Run two models over the same samples and measure how their answers differ.
@@ -93,6 +97,7 @@ def compare(
         max_drop: the allowed drop as a share; a note tells when the samples are too few to resolve it.
         allow_unknown_labels: whether folders may be named after no label; agreement is then all that counts.
         engine: what executes models given by path: `auto`, `coreml` or `portable`.
+        precision: how the portable engine computes models given by path, `float32` or `float16`.
         workers: samples to run side by side; all cores by default.
 
     Raises:
@@ -100,7 +105,7 @@ def compare(
         PredictionError: the models have different labels, or one answers NaN, infinite or constant values; the
             message names the samples.
     """
-    reference = load_model(float_model, engine=engine)
+    reference = load_model(float_model, engine=engine, precision=precision)
     inputs = make_inputs(
         samples,
         reference.description,
@@ -108,7 +113,7 @@ def compare(
         crop_and_scale=crop_and_scale,
         allow_unknown_labels=allow_unknown_labels,
     )
-    judged = load_model(quantized_model, engine=engine)
+    judged = load_model(quantized_model, engine=engine, precision=precision)
     return compare_outputs(reference, judged, inputs, max_drop=max_drop, workers=workers)
 
 
@@ -164,7 +169,10 @@ def _identity(model: Model) -> ModelIdentity:
 
 
 def _engine(float_model: Model, quantized_model: Model) -> str:
-    names = float_model.engine.name, quantized_model.engine.name
+    names = [
+        model.engine.name if model.precision == PRECISIONS[0] else f"{model.engine.name} in {model.precision}"
+        for model in (float_model, quantized_model)
+    ]
     return names[0] if names[0] == names[1] else " and ".join(names)
 
 

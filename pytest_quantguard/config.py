@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_quantguard.runtime import ENGINES
+from pytest_quantguard.runtime import ENGINES, PRECISIONS
 from pytest_quantguard.samples.sample import CROP_AND_SCALE
 
 
@@ -50,6 +50,12 @@ OPTIONS = (
         choices=ENGINES,
         help="what executes the models: Apple's framework (coreml, macOS only), onnxruntime (portable), or "
         "coreml on macOS and portable elsewhere (auto)",
+    ),
+    Option(
+        name="precision",
+        default="float32",
+        choices=PRECISIONS,
+        help="how the portable engine computes ML programs: in float32, or as typed, with float16 tensors rounded",
     ),
     Option(
         name="crop-and-scale",
@@ -95,6 +101,7 @@ class Settings:
     model: Path | None = None
     samples: Path | None = None
     engine: str = "auto"
+    precision: str = "float32"
     crop_and_scale: str = "center_crop"
     max_drop: float = 0.01
     allow_unknown_labels: bool = False

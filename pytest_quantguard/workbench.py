@@ -41,7 +41,7 @@ class Workbench:
             )
         key = self._key(model)
         if key not in self._models:
-            self._models[key] = load_model(model, engine=self._settings.engine)
+            self._models[key] = load_model(model, engine=self._settings.engine, precision=self._settings.precision)
         return self._models[key]
 
     def quantized_model(self, options: MarkerOptions | None, model: Model) -> QuantizedModel:

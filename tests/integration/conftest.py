@@ -6,6 +6,8 @@ import pytest
 from balanced_network import balanced_network, photos
 from model_makers import LABELS
 
+from pytest_quantguard import load_model
+
 GATE = """
 import pytest
 
@@ -22,20 +24,25 @@ quantguard-samples = photos
 
 
 @pytest.fixture(scope="session")
-def project_files(tmp_path_factory):
-    """A model, and twelve images a label that the model recognises, made once."""
-    # pytester forgets what an inner run imports first; these imports take seconds.
+def libraries():
+    """Imports that pytester would forget after an inner run: they take seconds, and some crash when repeated."""
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
     import sklearn.cluster  # noqa: F401
     import syrupy.extensions.json  # noqa: F401
 
     import pytest_quantguard.gate.assertion
     import pytest_quantguard.schemes.quantize
-    import pytest_quantguard.workbench
+    import pytest_quantguard.workbench  # noqa: F401
 
+
+@pytest.fixture(scope="session")
+def project_files(libraries, tmp_path_factory):
+    """A model, and twelve images a label that the model recognises, made once."""
     folder = tmp_path_factory.mktemp("project")
     network = balanced_network()
     network.save(str(folder / "model.mlmodel"))
-    model = pytest_quantguard.load_model(network)
+    model = load_model(network)
     counts = dict.fromkeys(LABELS, 0)
     for index, image in enumerate(photos(2000)):
         label = model.predict({"image": image})["label"]
