@@ -17,16 +17,16 @@ def network_tensors(network: Any) -> list[Tensor]:
         if kind is None:
             continue
         parameters = getattr(layer, kind)
-        for name, weights in _weight_params(parameters, layer.name):
+        for name, weights in weight_params(parameters, layer.name):
             while name in found:  # layers may share a name
                 name += "'"
-            tensor = _tensor(name, weights, parameters)
+            tensor = network_tensor(name, weights, parameters)
             if tensor.weights:
                 found[name] = tensor
     return list(found.values())
 
 
-def _weight_params(message: Any, path: str) -> Iterator[tuple[str, Any]]:
+def weight_params(message: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Path and message of every `WeightParams` inside a message."""
     if message.DESCRIPTOR.name == "WeightParams":
         yield path, message
@@ -35,14 +35,15 @@ def _weight_params(message: Any, path: str) -> Iterator[tuple[str, Any]]:
         if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue
         if hasattr(value, "DESCRIPTOR"):
-            yield from _weight_params(value, f"{path}.{field.name}")
+            yield from weight_params(value, f"{path}.{field.name}")
             continue
         for index, part in enumerate(value):
             is_layer = part.DESCRIPTOR.name == "NeuralNetworkLayer"
-            yield from _weight_params(part, f"{path}.{part.name if is_layer else f'{field.name}[{index}]'}")
+            yield from weight_params(part, f"{path}.{part.name if is_layer else f'{field.name}[{index}]'}")
 
 
-def _tensor(name: str, weights: Any, parameters: Any) -> Tensor:
+def network_tensor(name: str, weights: Any, parameters: Any) -> Tensor:
+    """A tensor from its `WeightParams` message and its layer's own message."""
     if count := len(weights.floatValue):
         return Tensor(name, count, 32 * count, "float32", UNKNOWN_LAYER)
     if count := len(weights.float16Value) // 2:
