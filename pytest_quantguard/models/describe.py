@@ -1,5 +1,6 @@
 """From the specification's `ModelDescription` to plain values."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from pytest_quantguard.models.description import (
@@ -23,40 +24,115 @@ ARRAY_TYPES = {
 # FeatureTypes.proto: ImageFeatureType.ColorSpace
 COLORS = {10: "GRAYSCALE", 20: "RGB", 30: "BGR", 40: "GRAYSCALE_FLOAT16"}
 
+PIPELINES = ("pipeline", "pipelineClassifier", "pipelineRegressor")
+MAX_COUNTED_CLASSES = 1 << 16
+"""Classes that a tree ensemble may have without naming them."""
+
 
 def describe(spec: Any) -> ModelDescription:
     """Describe a model from its parsed `Model` message."""
     description = spec.description
-    labels = read_labels(spec)
+    classified = classification(spec) or Classification(None)
     return ModelDescription(
         kind=spec.WhichOneof("Type"),
         specification_version=spec.specificationVersion,
         inputs=tuple(_feature(feature) for feature in description.input),
         outputs=tuple(_feature(feature) for feature in description.output),
-        labels=labels,
-        label_name=description.predictedFeatureName or None if labels else None,
-        probabilities_name=description.predictedProbabilitiesName or None if labels else None,
+        labels=classified.labels,
+        label_name=classified.label_name,
+        probabilities_name=classified.probabilities_name,
     )
 
 
-def read_labels(spec: Any) -> tuple[Label, ...] | None:
-    """The class labels in the order of the probabilities; None for a model that is no classifier.
+def pipeline_stages(spec: Any) -> tuple[Any, ...] | None:
+    """The `Model` messages of a pipeline, in order; None for a model that is none."""
+    kind = spec.WhichOneof("Type")
+    if kind not in PIPELINES:
+        return None
+    pipeline = spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
+    return tuple(pipeline.models)
 
-    Sources: `NeuralNetworkClassifier.ClassLabels`, the MIL operation `classify`, and the classifier that ends a
-    pipeline.
+
+@dataclass(frozen=True)
+class Classification:
+    """What makes a model a classifier.
+
+    Args:
+        labels: the class labels in the order of the probabilities.
+        label_name: the output with the label.
+        probabilities_name: the output with the probabilities.
+        stage: the index of the pipeline's stage that they come from.
+    """
+
+    labels: tuple[Label, ...] | None
+    label_name: str | None = None
+    probabilities_name: str | None = None
+    stage: int | None = None
+
+
+def classification(spec: Any) -> Classification | None:
+    """Labels and outputs of a classifier; None for a model that is none.
+
+    Sources: `ClassLabels` of a classifier, the MIL operation `classify`, and the classifier in a pipeline.
+    """
+    stages = pipeline_stages(spec)
+    if stages is not None:
+        return _pipeline_classification(spec, stages)
+    labels = _program_labels(spec) if spec.WhichOneof("Type") == "mlProgram" else _model_labels(spec)
+    return Classification(labels, *_described_outputs(spec)) if labels else None
+
+
+def _pipeline_classification(spec: Any, stages: tuple[Any, ...]) -> Classification | None:
+    """The last classifier whose label or probabilities the pipeline gives as they are.
+
+    In a `pipelineClassifier` that gives neither, the last classifier. A pipeline's own description need not repeat
+    which outputs they are.
+    """
+    outputs = {feature.name for feature in spec.description.output}
+    found = [(index, classified) for index, stage in enumerate(stages) if (classified := classification(stage))]
+    given = [
+        (index, classified)
+        for index, classified in found
+        if classified.label_name in outputs or classified.probabilities_name in outputs
+    ]
+    if not given and spec.WhichOneof("Type") == "pipelineClassifier":
+        given = found
+    if not given:
+        return None
+    index, classified = given[-1]
+    names = _described_outputs(spec)
+    if not any(names):
+        label, probabilities = classified.label_name, classified.probabilities_name
+        names = label if label in outputs else None, probabilities if probabilities in outputs else None
+    return Classification(classified.labels, *names, stage=index)
+
+
+def _described_outputs(spec: Any) -> tuple[str | None, str | None]:
+    description = spec.description
+    return description.predictedFeatureName or None, description.predictedProbabilitiesName or None
+
+
+def _model_labels(spec: Any) -> tuple[Label, ...] | None:
+    """The labels of a model that is neither a program nor a pipeline.
+
+    Nearest neighbours store a label per point: here each stands once, sorted. Trees without labels count their
+    classes. The boxes that a detector keeps have class labels, too, but no single answer.
     """
     kind = spec.WhichOneof("Type")
-    if kind == "mlProgram":
-        return _program_labels(spec)
-    if kind in ("pipelineClassifier", "pipeline", "pipelineRegressor"):
-        pipeline = spec.pipeline if kind == "pipeline" else getattr(spec, kind).pipeline
-        found = [read_labels(model) for model in pipeline.models]
-        return next((labels for labels in reversed(found) if labels), None)
-    model = getattr(spec, kind)
+    model = getattr(spec, kind) if kind else None
+    if model is None or kind == "nonMaximumSuppression":
+        return None
     if "ClassLabels" not in [oneof.name for oneof in model.DESCRIPTOR.oneofs]:
         return None
     chosen = model.WhichOneof("ClassLabels")
-    return tuple(getattr(model, chosen).vector) if chosen else None
+    labels = tuple(getattr(model, chosen).vector) if chosen else ()
+    if kind == "kNearestNeighborsClassifier":
+        default = model.WhichOneof("DefaultClassLabel")
+        return tuple(sorted(set(labels))) or ((getattr(model, default),) if default else None)
+    if kind == "treeEnsembleClassifier" and not labels:
+        count = max(2, model.treeEnsemble.numPredictionDimensions)
+        return tuple(range(count)) if count <= MAX_COUNTED_CLASSES else None
+    return labels or None
 
 
 def _program_labels(spec: Any) -> tuple[Label, ...] | None:
@@ -91,4 +167,12 @@ def _feature(feature: Any) -> Feature:
     if kind == "multiArrayType":
         array = feature.type.multiArrayType
         return ArrayFeature(feature.name, tuple(array.shape), ARRAY_TYPES.get(array.dataType, "float32"), optional)
-    return OtherFeature(feature.name, str(kind), optional)
+    return OtherFeature(feature.name, str(kind), optional, _entries(feature, kind))
+
+
+def _entries(feature: Any, kind: str) -> str:
+    if kind == "dictionaryType":
+        return str(feature.type.dictionaryType.WhichOneof("KeyType") or "").removesuffix("KeyType")
+    if kind == "sequenceType":
+        return str(feature.type.sequenceType.WhichOneof("Type") or "").removesuffix("Type")
+    return ""

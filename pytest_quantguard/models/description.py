@@ -25,7 +25,7 @@ class ArrayFeature:
     shape: tuple[int, ...]
     """Empty when the file does not state it."""
     dtype: str
-    """A numpy name: `float32`, `float64`, `float16`, `int32`."""
+    """A numpy name: `float32`, `float64`, `float16`, `int32`, `int8`."""
     optional: bool = False
 
 
@@ -37,6 +37,8 @@ class OtherFeature:
     type_name: str
     """The specification's name: `int64Type`, `doubleType`, `stringType`, `dictionaryType`, `sequenceType`."""
     optional: bool = False
+    entries: str = ""
+    """`int64` or `string`: the keys of a dictionary, the entries of a sequence; empty for other types."""
 
 
 Feature = ImageFeature | ArrayFeature | OtherFeature

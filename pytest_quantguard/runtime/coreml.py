@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pytest_quantguard.errors import PredictionError, UnsupportedModelError
 from pytest_quantguard.models.describe import describe
 from pytest_quantguard.models.description import ModelDescription
 from pytest_quantguard.models.functions import select_function
 from pytest_quantguard.runtime.engine import Outputs, State
-from pytest_quantguard.runtime.portable.images import image_to_pixels
+from pytest_quantguard.runtime.portable.answers import feature_as_array
 
 
 class CoreMLEngine:
@@ -85,7 +84,7 @@ class CoreMLEngine:
         answer = self.predict(inputs, self.make_state() if self._stateful else None)
         description = self._description
         own = (description.label_name, description.probabilities_name) if description.labels else ()
-        arrays = {name: _as_array(value) for name, value in answer.items() if name not in own}
+        arrays = {name: feature_as_array(value) for name, value in answer.items() if name not in own}
         if not description.labels:
             return Outputs(None, arrays)
         probabilities = answer.get(description.probabilities_name or "")
@@ -101,7 +100,3 @@ class CoreMLEngine:
         left = dict(probabilities)
         labels = self._description.labels or ()
         return np.array([left.pop(label, 0.0) for label in labels], np.float32)
-
-
-def _as_array(value: Any) -> NDArray[Any]:
-    return image_to_pixels(value) if isinstance(value, Image.Image) else np.asarray(value)

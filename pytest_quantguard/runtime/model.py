@@ -191,9 +191,9 @@ def make_engine(
         from pytest_quantguard.runtime.coreml import CoreMLEngine
 
         return CoreMLEngine(mlmodel, name=name, function_name=function_name)
-    from pytest_quantguard.runtime.portable.engine import PortableEngine
+    from pytest_quantguard.runtime.portable.engines import portable_engine
 
-    return PortableEngine(spec, weights_dir, name=name, precision=precision)
+    return portable_engine(spec, weights_dir, name=name, precision=precision)
 
 
 def _open(file: ModelFile, engine: str, function_name: str | None) -> Any:

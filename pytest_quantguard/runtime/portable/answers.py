@@ -5,11 +5,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pytest_quantguard.errors import PredictionError
-from pytest_quantguard.models.description import ArrayFeature, ImageFeature, Label, ModelDescription
+from pytest_quantguard.models.description import (
+    ArrayFeature,
+    Feature,
+    ImageFeature,
+    Label,
+    ModelDescription,
+    OtherFeature,
+)
 from pytest_quantguard.runtime.engine import Outputs
-from pytest_quantguard.runtime.portable.images import array_to_pixels, pixels_to_image
+from pytest_quantguard.runtime.portable.images import array_to_pixels, image_to_pixels, pixels_to_image
 
 
 def as_outputs(
@@ -65,17 +73,29 @@ def as_prediction(description: ModelDescription, outputs: Outputs, *, model: str
             except ValueError as error:
                 raise PredictionError(f"{model}: output {feature.name!r} is no image: {error}.") from error
         else:
-            answer[feature.name] = values if isinstance(feature, ArrayFeature) or values.ndim else values.item()
+            answer[feature.name] = (
+                values if isinstance(feature, ArrayFeature) or values.ndim else _number(feature, values)
+            )
     if outputs.scores is not None and description.labels:
         if description.label_name:
             # Of equal probabilities, and among NaN, the first label in order is the answer.
             answer[description.label_name] = description.labels[int(outputs.scores.argmax())]
         if description.probabilities_name:
-            answer[description.probabilities_name] = _by_label(description.labels, outputs.scores)
+            answer[description.probabilities_name] = by_label(description.labels, outputs.scores)
     return answer
 
 
-def _by_label(labels: tuple[Label, ...], scores: NDArray[np.float32]) -> dict[Label, float]:
+def feature_as_array(value: Any) -> NDArray[Any]:
+    """A value of `predict` as an array for measuring; what holds no numbers becomes an array of objects."""
+    return image_to_pixels(value) if isinstance(value, Image.Image) else np.asarray(value)
+
+
+def _number(feature: Feature, values: NDArray[Any]) -> int | float:
+    number = values.item()
+    return int(number) if isinstance(feature, OtherFeature) and feature.type_name == "int64Type" else float(number)
+
+
+def by_label(labels: tuple[Label, ...], scores: NDArray[np.floating[Any]]) -> dict[Label, float]:
     """Probabilities by label; of a label that occurs twice the higher one, so that the answer stays on top."""
     probabilities: dict[Label, float] = {}
     for label, score in zip(labels, scores.tolist(), strict=True):

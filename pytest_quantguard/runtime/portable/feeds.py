@@ -1,6 +1,6 @@
 """From the inputs of `predict` to arrays, with every mistake named."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,10 +53,7 @@ class InputReader:
         Raises:
             PredictionError: an input is missing, unknown, or of the wrong shape or type.
         """
-        valid = ", ".join(self._features) or "none"
-        for name in inputs:
-            if name not in self._features:
-                raise PredictionError(f"{self._model} has no input {name!r}; its inputs are: {valid}.")
+        checked_names(inputs, self._features.values(), model=self._model)
         arrays = {}
         for name, feature in self._features.items():
             if inputs.get(name) is not None:
@@ -64,52 +61,24 @@ class InputReader:
             elif feature.optional and isinstance(feature, ArrayFeature):
                 arrays[name] = np.full(self._shapes[name].default, self._defaults[name], feature.dtype)
             else:
+                valid = ", ".join(self._features) or "none"
                 raise PredictionError(f"{self._model} misses its input {name!r}; its inputs are: {valid}.")
         return arrays
 
     def _array(self, feature: Feature, value: Any) -> NDArray[Any]:
+        allowed = self._shapes[feature.name]
         if isinstance(feature, ImageFeature):
-            return self._image(feature, value)
+            image = checked_image(feature, allowed, value, model=self._model)
+            try:
+                return image_to_array(image, feature.color)
+            except (ValueError, OSError) as error:
+                raise PredictionError(f"{self._model}: input {feature.name!r}: {error}.") from error
         if isinstance(feature, ArrayFeature):
-            return self._multi_array(feature, value)
+            return checked_array(feature, allowed, value, model=self._model, described=self._described_part)
         raise PredictionError(
             f"{self._model}: input {feature.name!r} of type {feature.type_name} is not supported by the portable "
             "engine."
         )
-
-    def _image(self, feature: ImageFeature, value: Any) -> NDArray[Any]:
-        if not isinstance(value, Image.Image):
-            raise PredictionError(
-                f"{self._model}: input {feature.name!r} takes a PIL image, not {type(value).__name__}."
-            )
-        allowed = self._shapes[feature.name]
-        if not allowed.allows((value.height, value.width)):
-            raise PredictionError(
-                f"{self._model}: input {feature.name!r} takes an image of {_sizes(allowed)} (width x height), "
-                f"not {value.width} x {value.height}; resize it first."
-            )
-        try:
-            return image_to_array(value, feature.color)
-        except (ValueError, OSError) as error:
-            raise PredictionError(f"{self._model}: input {feature.name!r}: {error}.") from error
-
-    def _multi_array(self, feature: ArrayFeature, value: Any) -> NDArray[Any]:
-        if isinstance(value, Image.Image):
-            raise PredictionError(f"{self._model}: input {feature.name!r} takes an array, not an image.")
-        try:
-            array = np.asarray(value)
-            if array.dtype.kind not in "biuf":
-                raise TypeError(f"{array.dtype} holds no numbers")
-        except (TypeError, ValueError) as error:
-            raise PredictionError(
-                f"{self._model}: input {feature.name!r} takes an array of {feature.dtype} ({error})."
-            ) from error
-        allowed = self._shapes[feature.name]
-        if not allowed.allows(self._described_part(allowed, array.shape)):
-            raise PredictionError(
-                f"{self._model}: input {feature.name!r} takes the shape {allowed}, not {array.shape}."
-            )
-        return array.astype(feature.dtype)
 
     def _described_part(self, allowed: AllowedShapes, shape: Shape) -> Shape:
         """A shape without sequence and batch, which rank 5 networks take in front of the described sizes."""
@@ -119,6 +88,58 @@ class InputReader:
             vector = len(shape) == 5 and shape[3:] == (1, 1)
             return shape[2:3] if vector or len(shape) == 3 else shape
         return shape[-3:] if len(shape) in (4, 5) else shape
+
+
+def checked_names(inputs: Mapping[str, Any], features: Iterable[Feature], *, model: str) -> None:
+    """Refuse inputs that the model does not have; raises PredictionError."""
+    names = [feature.name for feature in features]
+    for name in inputs:
+        if name not in names:
+            raise PredictionError(f"{model} has no input {name!r}; its inputs are: {', '.join(names) or 'none'}.")
+
+
+def checked_image(feature: ImageFeature, allowed: AllowedShapes, value: Any, *, model: str) -> Image.Image:
+    """A PIL image of an allowed size; raises PredictionError."""
+    if not isinstance(value, Image.Image):
+        raise PredictionError(f"{model}: input {feature.name!r} takes a PIL image, not {type(value).__name__}.")
+    if not allowed.allows((value.height, value.width)):
+        raise PredictionError(
+            f"{model}: input {feature.name!r} takes an image of {_sizes(allowed)} (width x height), "
+            f"not {value.width} x {value.height}; resize it first."
+        )
+    return value
+
+
+def checked_array(
+    feature: ArrayFeature,
+    allowed: AllowedShapes,
+    value: Any,
+    *,
+    model: str,
+    described: Callable[[AllowedShapes, Shape], Shape] = lambda allowed, shape: shape,
+) -> NDArray[Any]:
+    """An array of the declared type and an allowed shape; raises PredictionError.
+
+    Args:
+        feature: the input.
+        allowed: its shapes.
+        value: what was given.
+        model: the model's name, for errors.
+        described: gives the part of an array's shape that the file describes.
+    """
+    if isinstance(value, Image.Image):
+        raise PredictionError(f"{model}: input {feature.name!r} takes an array, not an image.")
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{array.dtype} holds no numbers")
+    except (TypeError, ValueError) as error:
+        raise PredictionError(
+            f"{model}: input {feature.name!r} takes an array of {feature.dtype} ({error})."
+        ) from error
+    if not allowed.allows(described(allowed, array.shape)):
+        raise PredictionError(f"{model}: input {feature.name!r} takes the shape {allowed}, not {array.shape}.")
+    return array.astype(feature.dtype)
 
 
 def _default_value(feature: Any) -> float:

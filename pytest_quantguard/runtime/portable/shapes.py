@@ -40,12 +40,14 @@ class AllowedShapes:
 
 
 def allowed_shapes(feature: Any) -> AllowedShapes:
-    """The shapes of an input (specification: `ArrayFeatureType`, `ImageFeatureType`)."""
+    """The shapes of an input (specification: `ArrayFeatureType`, `ImageFeatureType`, `SequenceFeatureType`)."""
     kind = feature.type.WhichOneof("Type")
     if kind == "imageType":
         return _image_sizes(feature.type.imageType)
     if kind == "multiArrayType":
         return _array_shapes(feature.type.multiArrayType)
+    if kind == "sequenceType" and feature.type.sequenceType.HasField("sizeRange"):
+        return AllowedShapes((), ranges=(_range(feature.type.sequenceType.sizeRange),))
     return AllowedShapes(())
 
 

@@ -1,0 +1,1 @@
+"""Core ML models that are no networks: pipelines, feature engineering, and classical machine learning."""
