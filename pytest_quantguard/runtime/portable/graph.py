@@ -21,6 +21,7 @@ ELEMENT_TYPES = {
     "bool": 9,
     "float16": 10,
     "float64": 11,
+    "uint64": 13,
 }
 """onnx.TensorProto.DataType by numpy name."""
 

@@ -1,6 +1,8 @@
 """Translating the operations of a MIL block."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from pytest_quantguard.runtime.portable.ml_program.folding import evaluate
 from pytest_quantguard.runtime.portable.ml_program.mil_types import COMPUTED_TYPES, read_tensor_type
 from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
 from pytest_quantguard.runtime.portable.ml_program.ops import DECODERS, WRITERS
+from pytest_quantguard.runtime.portable.ml_program.registry import NESTED_BLOCKS, UNFOLDABLE
 from pytest_quantguard.runtime.portable.ml_program.scope import Scope, Value, constant_value
 from pytest_quantguard.runtime.portable.ml_program.weight_files import WeightFiles
 
@@ -47,8 +50,10 @@ class BlockTranslator:
             self._bind(op, [op.values("val")[0].constant])
         elif op.name == "classify":
             self.probabilities = op.values("probabilities")[0]
-        elif message.blocks or (op.name not in WRITERS and op.name not in DECODERS):
+        elif op.name not in WRITERS and op.name not in DECODERS:
             raise UnsupportedModelError(f"{op} is not supported by the portable engine")
+        elif len(op.blocks) != NESTED_BLOCKS.get(op.name, 0):
+            raise ModelFileError(f"{op} has {len(op.blocks)} blocks; the model is damaged.")
         elif op.name in DECODERS:
             self._bind(op, _translate(op))
         elif _is_foldable(op):
@@ -73,14 +78,34 @@ class BlockTranslator:
             [output.name for output in message.outputs],
             [read_tensor_type(output.type) for output in message.outputs],
             self.opset,
+            [partial(self._nested, block) for block in message.blocks],
         )
+
+    def _nested(self, block: Any, graph: GraphBuilder, arguments: Sequence[str], turn: str | None) -> list[str]:
+        """Translate a block inside of an operation; see `NestedBlock`."""
+        scope = self.scope.inner(graph, turn)
+        for declared, node in zip(block.inputs, arguments, strict=True):
+            scope.values[declared.name] = Value(declared.name, read_tensor_type(declared.type), node=node)
+        translator = BlockTranslator(scope, self.files, self.opset)
+        for message in block.operations:
+            translator.add(message)
+        if translator.probabilities is not None or scope.states != self.scope.states:
+            raise UnsupportedModelError(
+                "A program that classifies or writes states in a branch or loop is not supported by the portable "
+                "engine"
+            )
+        return [scope.write(translator.named(name)) for name in block.outputs]
 
     def _value(self, binding: Any) -> Value:
         if binding.WhichOneof("binding") == "value":
             return constant_value("literal", read_value(binding.value, self.files))
-        if binding.name not in self.scope.values:
-            raise ModelFileError(f"The program uses the value '{binding.name}', which it never computes.")
-        return self.scope.values[binding.name]
+        return self.named(binding.name)
+
+    def named(self, name: str) -> Value:
+        """A value by its MIL name; raises ModelFileError where there is none."""
+        if name not in self.scope.values:
+            raise ModelFileError(f"The program uses the value '{name}', which it never computes.")
+        return self.scope.values[name]
 
     def _bind(self, op: MilOperation, results: list[Any]) -> None:
         """Give names to an operation's results."""
@@ -99,6 +124,8 @@ class BlockTranslator:
 
 def _is_foldable(op: MilOperation) -> bool:
     """Whether all inputs are known and the result is small."""
+    if op.name in UNFOLDABLE:
+        return False
     if any(value.constant is None for values in op.inputs.values() for value in values):
         return False
     for tensor_type in op.output_types:

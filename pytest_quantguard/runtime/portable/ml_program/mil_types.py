@@ -80,8 +80,18 @@ class TensorType:
 
 
 def read_tensor_type(value_type: Any) -> TensorType | None:
-    """Read a `ValueType` message; None when it is no tensor (a list, a dictionary, a state)."""
-    if value_type.WhichOneof("type") != "tensorType":
+    """Read a `ValueType` message; None when it is no tensor (a tuple, a dictionary, a state).
+
+    A list of tensors is a tensor of one more dimension here, with an element per row. The number of rows is open,
+    since coremltools writes the initial length of a list as its type, also of one that grows.
+    """
+    kind = value_type.WhichOneof("type")
+    if kind == "listType":
+        element = read_tensor_type(value_type.listType.type)
+        if element is None or element.shape is None:
+            return element
+        return TensorType(element.dtype, (None, *element.shape))
+    if kind != "tensorType":
         return None
     tensor = value_type.tensorType
     dtype = DATA_TYPES.get(tensor.dataType, f"type number {tensor.dataType}")

@@ -1,6 +1,6 @@
 """One MIL operation, as the functions under `ops/` see it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -10,6 +10,10 @@ from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
 from pytest_quantguard.runtime.portable.graph import ELEMENT_TYPES, GraphBuilder
 from pytest_quantguard.runtime.portable.ml_program.mil_types import COMPUTED_TYPES, TensorType
 from pytest_quantguard.runtime.portable.ml_program.scope import Scope, Value
+
+NestedBlock = Callable[[GraphBuilder, Sequence[str], str | None], list[str]]
+"""Writes a block inside of an operation. Takes the graph to write to, the ONNX names of the block's inputs and the
+number of the loop's turn (see `Scope`); returns the ONNX names of the block's results."""
 
 
 class MilOperation:
@@ -22,6 +26,7 @@ class MilOperation:
         output_names: the MIL names of the outputs.
         output_types: their declared types; None for an output that is no tensor.
         opset: the version of the operation set; iOS 15 is 5, iOS 18 is 8.
+        blocks: the blocks inside of an operation of control flow.
     """
 
     def __init__(
@@ -32,12 +37,14 @@ class MilOperation:
         output_names: list[str],
         output_types: list[TensorType | None],
         opset: int,
+        blocks: Sequence[NestedBlock] = (),
     ) -> None:
         self.name = name
         self.inputs = inputs
         self.output_names = output_names
         self.output_types = output_types
         self.opset = opset
+        self.blocks = blocks
         self.read: set[str] = set()
         self._scope = scope
 
@@ -45,6 +52,11 @@ class MilOperation:
     def graph(self) -> GraphBuilder:
         """The ONNX graph."""
         return self._scope.graph
+
+    @property
+    def turn(self) -> str | None:
+        """The number of the loop's turn, an int64 scalar of the graph; None outside of loops."""
+        return self._scope.turn
 
     def __str__(self) -> str:
         output = self.output_names[0] if self.output_names else "none"
@@ -133,6 +145,14 @@ class MilOperation:
         if dtype not in COMPUTED_TYPES:
             self.refuse(f"input '{parameter}' of type {dtype}")
         return COMPUTED_TYPES[dtype]
+
+    def computed_output_types(self) -> list[str]:
+        """What the outputs are computed as."""
+        dtypes = [tensor_type.dtype if tensor_type else "unknown" for tensor_type in self.output_types]
+        for dtype in dtypes:
+            if dtype not in COMPUTED_TYPES:
+                self.refuse(f"an output of type {dtype}")
+        return [COMPUTED_TYPES[dtype] for dtype in dtypes]
 
     def is_float(self, parameter: str) -> bool:
         """Whether an input is computed in floating point."""

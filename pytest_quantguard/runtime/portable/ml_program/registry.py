@@ -26,14 +26,30 @@ One that knows its only output already may return it as an array."""
 DECODERS: dict[str, Decoder] = {}
 """Operations that hold compressed weights, by MIL name; they return the decoded arrays, one per output."""
 
+UNFOLDABLE: set[str] = set()
+"""Operations that are left to onnxruntime even if all their inputs are known now."""
 
-def operation(*names: str) -> Callable[[Writer], Writer]:
-    """Register a function for MIL operations."""
+NESTED_BLOCKS: dict[str, int] = {}
+"""How many blocks an operation of control flow has, by MIL name."""
+
+
+def operation(*names: str, foldable: bool = True, blocks: int = 0) -> Callable[[Writer], Writer]:
+    """Register a function for MIL operations.
+
+    Args:
+        names: their MIL names.
+        foldable: whether to compute the results while translating where all inputs are known.
+        blocks: how many blocks the operations have.
+    """
 
     def register(writer: Writer) -> Writer:
         for name in names:
             assert name not in WRITERS, f"operation {name} is registered twice"
             WRITERS[name] = writer
+            if not foldable or blocks:
+                UNFOLDABLE.add(name)
+            if blocks:
+                NESTED_BLOCKS[name] = blocks
         return writer
 
     return register

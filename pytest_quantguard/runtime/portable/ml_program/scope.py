@@ -1,6 +1,6 @@
 """The values of a MIL block and their names in the ONNX graph."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,14 +40,20 @@ class Scope:
     """The graph being written and the values that operations may refer to, by MIL name.
 
     `states` has the ONNX name of each state's newest value. `round_float16` says whether float16 tensors are
-    rounded to float16, or only stored with more digits than they need.
+    rounded to float16, or only stored with more digits than they need. `turn` is the number of the loop's turn, an
+    int64 scalar of the graph; None outside of loops.
     """
 
     graph: GraphBuilder
     values: dict[str, Value] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     round_float16: bool = False
+    turn: str | None = None
     _written: dict[Value, str] = field(default_factory=dict)
+
+    def inner(self, graph: GraphBuilder, turn: str | None) -> "Scope":
+        """The scope of a block inside of this one, which sees these values and keeps its own to itself."""
+        return replace(self, graph=graph, values=dict(self.values), states=dict(self.states), turn=turn)
 
     def write(self, value: Value) -> str:
         """The ONNX name of a value; a constant is added to the graph when it is first used."""
