@@ -136,13 +136,17 @@ def from_mlmodel(
     engine: str = "auto",
     precision: str = "float32",
     function_name: str | None = None,
+    note: str = "",
 ) -> Model:
-    """Make a coremltools `MLModel` executable; takes and raises what `load_model` does."""
+    """Make a coremltools `MLModel` executable; takes and raises what `load_model` does.
+
+    Size and digest are those of the file that `save_model` writes with `note`.
+    """
     if not hasattr(mlmodel, "get_spec"):
         raise ModelFileError(f"{mlmodel!r} is no model; give a path, a coremltools MLModel or a Model.")
     spec = select_function(mlmodel.get_spec(), function_name, name=name)
     weights_dir = Path(mlmodel.weights_dir) if mlmodel.weights_dir else None
-    size_bytes, digest = serialize(mlmodel)
+    size_bytes, digest = serialize(mlmodel, note)
     return Model(
         name=name,
         mlmodel=mlmodel,

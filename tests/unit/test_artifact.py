@@ -90,3 +90,33 @@ def test_another_process_gives_the_same_digest():
         for _ in range(2)
     ]
     assert done[0].stdout == done[1].stdout
+
+
+def test_equal_models_give_equal_files_in_every_byte(saved, tmp_path):
+    mlmodel, path = saved
+    (tmp_path / "again").mkdir()
+    assert contents(save_model(mlmodel, tmp_path / "again" / path.name)) == contents(path)
+
+
+def test_a_note_ends_the_short_description_of_the_file_only(saved):
+    mlmodel, path = saved
+    mlmodel.short_description = "Names food."
+    before = mlmodel.get_spec()
+    save_model(mlmodel, path, overwrite=True, note="Quantized.")
+    file = read_model_file(path)
+    assert file.spec.description.metadata.shortDescription == "Names food. Quantized."
+    assert serialize(mlmodel, "Quantized.") == (file.size_bytes, file.digest)
+    assert mlmodel.get_spec() == before
+
+
+def test_a_note_is_the_whole_description_where_there_is_none(saved):
+    mlmodel, path = saved
+    mlmodel.short_description = ""
+    save_model(mlmodel, path, overwrite=True, note="Quantized.")
+    assert read_model_file(path).spec.description.metadata.shortDescription == "Quantized."
+
+
+def contents(path):
+    """The bytes of a file, or of every file of a folder by name."""
+    files = [path] if path.is_file() else sorted(part for part in path.rglob("*") if part.is_file())
+    return {str(part.relative_to(path)): part.read_bytes() for part in files}
