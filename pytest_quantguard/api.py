@@ -1,10 +1,14 @@
 """Quantize and compare without pytest, in a notebook or a script; the fixtures are thin wrappers around these."""
 
+import functools
 import importlib.metadata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantguard.comparison import Comparison, Compression, ModelIdentity
 from pytest_quantguard.errors import PredictionError, SampleError, SchemeError
@@ -14,7 +18,7 @@ from pytest_quantguard.runtime import PRECISIONS
 from pytest_quantguard.runtime.model import Model, from_mlmodel, load_model
 from pytest_quantguard.samples.prepare import check_readable
 from pytest_quantguard.samples.sample import SampleFolder
-from pytest_quantguard.schemes.scheme import Scheme
+from pytest_quantguard.schemes.scheme import ALIASES, MODES, Scheme, make_scheme
 
 MEASURING_LIBRARIES = ("coremltools", "numpy", "pillow", "protobuf", "scikit-learn")
 """Libraries whose version may change a measurement, besides the engine's own: with another protobuf, coremltools
@@ -32,38 +36,67 @@ class QuantizedModel(Model):
 def quantize(
     model: str | Path | Any,
     *,
-    bits: int = 8,
-    mode: str = "kmeans_lut",
+    scheme: Scheme | str | None = None,
+    bits: int | None = None,
+    mode: str | None = None,
+    calibration: str | Path | SampleFolder | Sequence[Mapping[str, Any]] | None = None,
+    crop_and_scale: str = "center_crop",
     engine: str = "auto",
     precision: str = "float32",
     **options: Any,
 ) -> QuantizedModel:
-    """Quantize a model's weights; the file on disk stays as it is.
+    """Quantize a model; the file on disk stays as it is.
 
     Args:
         model: path of a `.mlmodel` file or a `.mlpackage` folder, a coremltools `MLModel`, or a `Model`.
-        bits: bits per weight, 16 or 8 down to 1.
-        mode: `linear`, `linear_symmetric`, `linear_lut`, `kmeans_lut` or `custom_lut`. Which pairs of bits and
-            mode exist depends on the kind of model.
+        scheme: a `Scheme`, or its text (`linear:4,per_block=32`), instead of bits, mode and options.
+        bits: bits per weight, 16 or 8 down to 1; 8 by default.
+        mode: `linear`, `linear_symmetric`, `linear_lut`, `kmeans_lut` (the default), `custom_lut`, another mode of
+            `Scheme`, or a third party's. Which pairs of bits and mode exist depends on the kind of model.
+        calibration: samples on which the ranges of activations are measured, for schemes with activations; what
+            `compare` takes as samples.
+        crop_and_scale: how images of `calibration` are brought to the input size.
         engine: what executes a model given by path: `auto`, `coreml` or `portable`; a `Model` keeps its engine.
         precision: how the portable engine computes a model given by path, `float32` or `float16`.
-        options: further arguments of `Scheme`, for instance `lut_function`, `skip_layers` or `requantize`.
+        options: further arguments of `Scheme`, for instance `lut_function`, `skip_layers` or `config`.
 
     Raises:
         SchemeError: the scheme does not exist for this kind of model, or nothing could be compressed.
         ModelFileError: there is no such model.
         UnsupportedModelError: the engine cannot run it.
+        SampleError: samples for calibration are missing, unreadable, or do not fit the model.
     """
-    return quantize_with(load_model(model, engine=engine, precision=precision), Scheme(bits, mode, **options))
+    said = {"scheme": scheme, "bits": bits, "mode": mode}
+    arguments = {**{name: value for name, value in said.items() if value is not None}, **options}
+    if not {"scheme", "config"} & set(arguments) and arguments.get("mode", MODES[0]) in (*MODES, *ALIASES):
+        arguments.setdefault("bits", 8)
+    float_model = load_model(model, engine=engine, precision=precision)
+    samples = None
+    if calibration is not None:
+        samples = make_inputs(
+            calibration,
+            float_model.description,
+            model_name=float_model.name,
+            crop_and_scale=crop_and_scale,
+            allow_unknown_labels=True,
+        )
+    return quantize_with(float_model, make_scheme(arguments), samples)
 
 
-def quantize_with(model: Model, scheme: Scheme) -> QuantizedModel:
-    """Quantize a model with a scheme, to be run by the same engine; raises what `quantize` raises."""
+def quantize_with(model: Model, scheme: Scheme, calibration: InputSet | None = None) -> QuantizedModel:
+    """Quantize a model with a scheme, to be run by the same engine; raises what `quantize` raises.
+
+    Args:
+        model: the float model.
+        scheme: how to quantize.
+        calibration: samples on which the ranges of activations are measured, for schemes with activations.
+    """
     from pytest_quantguard.schemes.quantize import quantize_model
 
     if isinstance(model, QuantizedModel):
         raise SchemeError(f"{model.name} is quantized already ({model.scheme}); start from the float model.")
-    quantized = quantize_model(model.mlmodel, scheme, name=model.name)
+    calibrate = None if calibration is None else functools.partial(_run_calibration, model, calibration)
+    quantized = quantize_model(model.mlmodel, scheme, name=model.name, calibrate=calibrate)
     executable = from_mlmodel(
         quantized.mlmodel,
         name=model.name,
@@ -72,6 +105,14 @@ def quantize_with(model: Model, scheme: Scheme) -> QuantizedModel:
         function_name=model.function_name,
     )
     return QuantizedModel(**vars(executable), scheme=scheme, compression=quantized.compression)
+
+
+def _run_calibration(model: Model, samples: InputSet, probe: Any) -> Iterator[dict[str, NDArray[Any]]]:
+    """Inputs and outputs of a coremltools `MLModel` for each sample, run as `model` is."""
+    engine = from_mlmodel(probe, name=model.name, engine=model.engine.name, precision=model.precision).engine
+    for index in range(len(samples)):
+        inputs = samples[index]
+        yield {**{name: np.asarray(value) for name, value in inputs.items()}, **engine.outputs(inputs).arrays}
 
 
 def compare(

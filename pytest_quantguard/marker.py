@@ -13,7 +13,7 @@ import pytest
 from pytest_quantguard.config import Settings, check_choice, check_max_drop
 from pytest_quantguard.errors import SchemeError
 from pytest_quantguard.samples.sample import CROP_AND_SCALE
-from pytest_quantguard.schemes.scheme import Scheme
+from pytest_quantguard.schemes.scheme import MODES, Scheme, make_scheme
 
 MARKER = "quantized"
 FIXTURES = ("float_model", "quantized_model", "sample_folder", "comparison", "accuracy_snapshot")
@@ -26,6 +26,7 @@ class MarkerOptions:
     scheme: Scheme
     model: str | Path | None = None
     samples: str | Path | None = None
+    calibration: str | Path | None = None
     crop_and_scale: str | None = None
     max_drop: float | None = None
     thresholds: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -45,7 +46,7 @@ class MarkerOptions:
                 check_thresholds(self.thresholds)
             except pytest.UsageError as error:
                 raise pytest.UsageError(f"{where} {error}") from error
-        for name in ("model", "samples"):
+        for name in ("model", "samples", "calibration"):
             if not isinstance(getattr(self, name), str | Path | None):
                 raise pytest.UsageError(f"{where} {name}={getattr(self, name)!r} is no path.")
 
@@ -61,9 +62,20 @@ class MarkerOptions:
         return dataclasses.replace(settings, **changes)
 
 
-SCHEME_ARGUMENTS = tuple(field.name for field in dataclasses.fields(Scheme))
+SCHEME_ARGUMENTS = ("scheme", *(field.name for field in dataclasses.fields(Scheme)))
 OTHER_ARGUMENTS = tuple(field.name for field in dataclasses.fields(MarkerOptions) if field.name != "scheme")
-ARGUMENTS = (*SCHEME_ARGUMENTS, *OTHER_ARGUMENTS)
+ARGUMENTS = (*SCHEME_ARGUMENTS[1:], "scheme", *OTHER_ARGUMENTS)
+COREMLTOOLS_NAMES = {
+    "nbits": "bits",
+    "dtype": "bits= and unsigned=",
+    "granularity": "per_tensor=, per_block= or group_size=",
+    "block_size": "per_block=, or prune_block= with sparsity=",
+    "enable_per_channel_scale": "per_channel_scale=",
+    "target_sparsity": "sparsity=",
+    "minimum_sparsity_percentile": "minimum_sparsity=",
+    "dim": "prune_dim=",
+}
+"""Parameters of coremltools' configurations that are called otherwise here."""
 
 
 def marker_options(marks: Iterable[tuple[Any, pytest.Mark]]) -> tuple[MarkerOptions, ...]:
@@ -82,13 +94,23 @@ def marker_options(marks: Iterable[tuple[Any, pytest.Mark]]) -> tuple[MarkerOpti
     ]
     combined: list[dict[str, Any]] = [{}]
     for level in reversed(levels):
-        combined = [{**outer, **inner} for inner in level for outer in combined]
+        combined = [_inherit(outer, inner) for inner in level for outer in combined]
     options: list[MarkerOptions] = []
     for arguments in combined if levels else ():
         for option in _expand(arguments):
             if option not in options:
                 options.append(option)
     return tuple(options)
+
+
+def _inherit(outer: dict[str, Any], inner: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a closer mark and those it inherits; `scheme` stands in for all others of a scheme."""
+    replaced: set[str] = set()
+    if "scheme" in inner:
+        replaced = set(SCHEME_ARGUMENTS)
+    elif set(inner) & set(SCHEME_ARGUMENTS):
+        replaced = {"scheme"}
+    return {**{name: value for name, value in outer.items() if name not in replaced}, **inner}
 
 
 def keywords(mark: pytest.Mark) -> dict[str, Any]:
@@ -102,21 +124,25 @@ def keywords(mark: pytest.Mark) -> dict[str, Any]:
         if name not in ARGUMENTS:
             close = difflib.get_close_matches(name, ARGUMENTS, 1)
             hint = f"did you mean {close[0]}? " if close else ""
+            hint = f"use {COREMLTOOLS_NAMES[name]}; " if name in COREMLTOOLS_NAMES else hint
             raise pytest.UsageError(f"@pytest.mark.{MARKER} has no argument {name!r}: {hint}{valid}")
     return dict(mark.kwargs)
 
 
+_AXES = ("bits", "mode", "scheme")
+
+
 def _expand(arguments: dict[str, Any]) -> list[MarkerOptions]:
-    """One option per combination of the lists given for `bits` and `mode`."""
-    if "bits" not in arguments:
+    """One option per combination of the lists given for `bits`, `mode` and `scheme`."""
+    axes = {name: _as_list(arguments[name], name) for name in _AXES if name in arguments}
+    if not {"bits", "scheme", "config"} & set(arguments) and set(MODES) & set(axes.get("mode", MODES)):
         raise pytest.UsageError(f"@pytest.mark.{MARKER} needs bits=, for instance bits=8.")
-    axes = {name: _as_list(arguments[name], name) for name in ("bits", "mode") if name in arguments}
     fixed = {name: value for name, value in arguments.items() if name not in axes}
     scheme = {name: value for name, value in fixed.items() if name in SCHEME_ARGUMENTS}
     others = {name: value for name, value in fixed.items() if name in OTHER_ARGUMENTS}
     try:
         return [
-            MarkerOptions(scheme=Scheme(**scheme, **dict(zip(axes, values, strict=True))), **others)
+            MarkerOptions(scheme=make_scheme({**scheme, **dict(zip(axes, values, strict=True))}), **others)
             for values in itertools.product(*axes.values())
         ]
     except SchemeError as error:
@@ -133,7 +159,7 @@ def _as_list(value: Any, name: str) -> list[Any]:
 def unique_ids(options: Sequence[MarkerOptions]) -> list[str]:
     """Test ids like `8-kmeans_lut`; where two would be equal, what tells them apart is added."""
     ids = [option.scheme.id for option in options]
-    for name in ("model", "samples", "crop_and_scale"):
+    for name in ("model", "samples", "calibration", "crop_and_scale"):
         if len(set(ids)) == len(ids):
             break
         if len({str(getattr(option, name)) for option in options}) > 1:
@@ -149,8 +175,9 @@ MARKER_HELP = (
     "quantize the project's Core ML model and compare it with the float model. bits is 16 or 8 down to 1; "
     "mode is kmeans_lut (the default), linear, linear_symmetric, linear_lut or custom_lut (with "
     "lut_function=); lists, and several marks, make one test per combination. kmeans='optimal', "
-    "skip_layers, only_layers, minimum_weight_count, minimum_conv_kernel_channels, selector and "
-    "requantize=True say how a neural network is quantized. model, samples (from the root directory), "
+    "skip_layers and only_layers hold for every model, minimum_weight_count, minimum_conv_kernel_channels, "
+    "selector and requantize=True for neural networks, the others for ML programs; scheme='linear:4,per_block=32' "
+    "says it all in one. model, samples, calibration (samples for activations; all from the root directory), "
     "crop_and_scale and max_drop override settings; thresholds={'top1_agreement': 0.97} pins a metric. "
     "Use the fixtures comparison and accuracy_snapshot."
 )

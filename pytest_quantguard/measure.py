@@ -71,12 +71,12 @@ def build_comparison(
 
     measured = _measure(float_outputs, quantized_outputs, names, 0 if texts is None else len(texts), workers)
     classifier = None
-    notes = []
+    notes = list(compression.notes) if compression else []
     if texts is not None:
         for scores, title in zip(measured.scores, titles, strict=True):
             check_scores(scores, names, title)
         classifier = classifier_metrics(*measured.scores, texts, names, truths)
-        notes = classifier_notes(classifier, texts, max_drop)
+        notes += classifier_notes(classifier, texts, max_drop)
     numeric = {name: pairs for name, pairs in measured.arrays.items() if all(pair.numeric for pair in pairs)}
     left_out = [name for name in measured.arrays if name not in numeric]
     notes += [f"Output {name!r} is left out: it holds no numbers." for name in left_out]

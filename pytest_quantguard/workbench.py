@@ -1,5 +1,6 @@
 """What the tests of a session share: models, samples and outputs, each made once."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,14 @@ class Workbench:
     def quantized_model(self, options: MarkerOptions | None, model: Model) -> QuantizedModel:
         """`model` quantized with the marker's scheme."""
         options = _required(options)
-        key = (model.digest, options.scheme)
+        calibration = None
+        if options.calibration is not None:
+            settings = dataclasses.replace(self._effective(options), allow_unknown_labels=True)
+            calibration = self._make_inputs(settings, self._settings.root / options.calibration, model)
+        key = (model.digest, options.scheme, calibration and (calibration.samples.digest, settings.crop_and_scale))
         if self._last_quantized is None or self._last_quantized[0] != key:
             self._last_quantized = None  # frees the memory before the next one is made
-            self._last_quantized = (key, quantize_with(model, options.scheme))
+            self._last_quantized = (key, quantize_with(model, options.scheme, calibration))
         return self._last_quantized[1]
 
     def samples(self, options: MarkerOptions | None, source: Any, model: Model) -> Any:
@@ -87,7 +92,7 @@ class Workbench:
         return self._comparisons[key]
 
     def _make_inputs(self, settings: Settings, samples: Any, model: Model) -> InputSet:
-        key = (self._key(samples), model.digest, settings.crop_and_scale)
+        key = (self._key(samples), model.digest, settings.crop_and_scale, settings.allow_unknown_labels)
         if key not in self._inputs:
             inputs = make_inputs(
                 samples,
@@ -98,7 +103,7 @@ class Workbench:
             )
             self._inputs[key] = inputs
             if inputs.folder is not None:
-                self._inputs[(self._key(inputs.folder), model.digest, settings.crop_and_scale)] = inputs
+                self._inputs[(self._key(inputs.folder), *key[1:])] = inputs
         return self._inputs[key]
 
     def _chosen(self, marked: str | Path | None, source: Any) -> Any:

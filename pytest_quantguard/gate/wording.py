@@ -24,7 +24,7 @@ def shorten(text: str, width: int) -> str:
 
 def scheme_title(scheme: str) -> str:
     """A scheme as a reader says it: `kmeans_lut:8` is `8-bit kmeans_lut`; at 16 bits the mode has no effect."""
-    mode, _, bits = scheme.rpartition(":")
+    mode, _, bits = scheme.partition(":")
     if mode and bits == "16":
         return "16-bit float"
     return f"{bits}-bit {mode}" if mode and bits.isdecimal() else scheme or "the quantized model"

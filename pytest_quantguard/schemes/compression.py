@@ -25,6 +25,8 @@ class Compression:
     """Bits that the compressed weights take on average, lookup tables and scales included."""
     skipped: tuple[tuple[str, int, str], ...] = ()
     """(name, weights, reason) of what was not compressed: left as it is, or fused into another layer."""
+    notes: tuple[str, ...] = ()
+    """Sentences to know: operations that coremltools declined, settings that were not followed."""
 
     @property
     def share(self) -> float:

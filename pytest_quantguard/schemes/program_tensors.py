@@ -19,7 +19,7 @@ def program_tensors(program: Any) -> list[Tensor]:
     A constant counts if it is of a floating-point type and at least one-dimensional. Of a chain of `constexpr_*`
     operations the last counts, with the bits of everything that goes into the chain.
     """
-    operations = [operation for function in program.functions.values() for operation in _operations(function)]
+    operations = list(all_operations(program))
     producers = {output.name: operation for operation in operations for output in operation.outputs}
     consumed = {
         binding.name
@@ -37,19 +37,20 @@ def program_tensors(program: Any) -> list[Tensor]:
     return found
 
 
-def _operations(function: Any) -> Iterator[Any]:
-    """The operations of the block that is used, and of the blocks inside them."""
-    block = function.block_specializations.get(function.opset)
-    blocks = [block] if block else []
-    while blocks:
-        for operation in blocks.pop().operations:
-            yield operation
-            blocks += operation.blocks
+def all_operations(program: Any) -> Iterator[Any]:
+    """The operations of each function's block that is used, and of the blocks inside them."""
+    for function in program.functions.values():
+        block = function.block_specializations.get(function.opset)
+        blocks = [block] if block else []
+        while blocks:
+            for operation in blocks.pop().operations:
+                yield operation
+                blocks += operation.blocks
 
 
 def _tensor(operation: Any, producers: dict[str, Any]) -> Tensor | None:
     output = operation.outputs[-1]
-    kind, dimensions = _data_type(output.type), _shape(output.type)
+    kind, dimensions = element_type(output.type), shape_of(output.type)
     weights = math.prod(dimensions)
     if "FLOAT" not in kind or not dimensions or not weights:
         return None
@@ -62,16 +63,22 @@ def _tensor(operation: Any, producers: dict[str, Any]) -> Tensor | None:
 
 
 def _stored_bits(operation: Any, producers: dict[str, Any]) -> int:
-    """The bits of all values that go into a constexpr operation, in whole bytes per value as they are stored."""
+    """The bits of all values that go into a constexpr operation, in whole bytes per value as they are stored.
+
+    A value that two operations share, as the mask of sparse weights, counts once.
+    """
     total = 0
-    waiting, seen = [operation], set()
+    waiting, seen, files = [operation], set(), set()
     while waiting:
         operation = waiting.pop()
         total += sum(_value_bits(value) for name, value in operation.attributes.items() if _is_data(name))
         for name, argument in operation.inputs.items():
             for binding in argument.arguments if _is_data(name) else []:
                 if binding.WhichOneof("binding") == "value":
-                    total += _value_bits(binding.value)
+                    place = (binding.value.blobFileValue.fileName, binding.value.blobFileValue.offset)
+                    if place not in files:
+                        total += _value_bits(binding.value)
+                    files |= {place} if place[0] else set()
                     continue
                 # Two inputs may be outputs of one operation: weights and their mask.
                 producer = producers.get(binding.name)
@@ -86,14 +93,14 @@ def _is_data(name: str) -> bool:
 
 
 def _value_bits(value: Any) -> int:
-    return 8 * math.ceil(math.prod(_shape(value.type)) * _width(_data_type(value.type)) / 8)
+    return 8 * math.ceil(math.prod(shape_of(value.type)) * _width(element_type(value.type)) / 8)
 
 
 def _is_constexpr(operation: Any) -> bool:
     return bool(operation.type.startswith("constexpr_"))
 
 
-def _data_type(value_type: Any) -> str:
+def element_type(value_type: Any) -> str:
     """The name of a tensor's element type, for instance `FLOAT16`; empty for what is no tensor."""
     from coremltools.proto import MIL_pb2
 
@@ -102,7 +109,13 @@ def _data_type(value_type: Any) -> str:
     return str(MIL_pb2.DataType.Name(value_type.tensorType.dataType))
 
 
-def _shape(value_type: Any) -> tuple[int, ...]:
+def is_float(value_type: Any) -> bool:
+    """Whether a `ValueType` is a tensor of a floating-point type."""
+    return "FLOAT" in element_type(value_type)
+
+
+def shape_of(value_type: Any) -> tuple[int, ...]:
+    """The shape of a `ValueType` that is a tensor."""
     return tuple(int(dimension.constant.size) for dimension in value_type.tensorType.dimensions)
 
 

@@ -3,11 +3,12 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_quantguard.errors import SchemeError
 from pytest_quantguard.quiet import import_coremltools, quiet
+from pytest_quantguard.schemes.activations import Calibrate
 from pytest_quantguard.schemes.compression import Compression, compare_tensors, list_tensors, measure_compression
 from pytest_quantguard.schemes.kinds import PROGRAM
 from pytest_quantguard.schemes.ml_program import quantize_program
@@ -16,6 +17,7 @@ from pytest_quantguard.schemes.repairs import LOCK
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.supported import check_supported
 from pytest_quantguard.schemes.tensor import ALREADY_FLOAT16, ALREADY_QUANTIZED
+from pytest_quantguard.schemes.third_party import apply_scheme
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,9 @@ class QuantizedModel:
     compression: Compression
 
 
-def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel:
+def quantize_model(
+    mlmodel: Any, scheme: Scheme, *, name: str, calibrate: Calibrate | None = None
+) -> QuantizedModel:
     """Quantize the weights of a neural network, of the networks in a pipeline, or of an ML program.
 
     The same model and scheme give the same bytes, on any number of cores. Quantizations in several threads run one
@@ -37,6 +41,7 @@ def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel
         mlmodel: a coremltools `MLModel`, loaded or with `skip_model_load=True`; neither it nor its files change.
         scheme: bits and mode.
         name: what to call the model in errors, for instance its file name.
+        calibrate: for schemes with activations; runs a model over samples.
 
     Returns:
         The quantized model, loaded if `mlmodel` is.
@@ -51,10 +56,15 @@ def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel
     check_supported(scheme, kind, name)
     try:
         with LOCK, quiet():
-            if kind == PROGRAM:
-                with _one_thread(scheme):
-                    quantized = quantize_program(mlmodel, scheme, name=name)
+            if not scheme.is_own:
+                quantized = apply_scheme(mlmodel, scheme, name=name)
                 compression = measure_compression(spec, quantized.get_spec())
+            elif kind == PROGRAM:
+                with _one_thread(scheme):
+                    program = quantize_program(mlmodel, scheme, name=name, calibrate=calibrate)
+                quantized = program.mlmodel
+                compression = compare_tensors(list_tensors(spec), quantized.get_spec(), program.kept)
+                compression = replace(compression, notes=program.notes)
             else:
                 if scheme.requantize:
                     restore_float_weights(spec, scheme, name=name)
@@ -71,21 +81,21 @@ def quantize_model(mlmodel: Any, scheme: Scheme, *, name: str) -> QuantizedModel
             f"{name} cannot be quantized with {scheme.title} ({type(error).__name__}: {error}); use "
             "another scheme, or convert the model again."
         ) from error
-    if not compression.compressed:
+    if not compression.compressed and scheme.mode != "float":
         raise SchemeError(_nothing_changed(compression, scheme, name, kind))
     return QuantizedModel(quantized, compression)
 
 
 @contextlib.contextmanager
 def _one_thread(scheme: Scheme) -> Iterator[None]:
-    """Let scikit-learn's k-means use one thread: its sums, and so its tables, depend on how many there are."""
-    if scheme.mode != "kmeans_lut" or scheme.bits == 16:
+    """Let k-means use one thread: its sums, and so its tables, depend on how many there are."""
+    if not {"kmeans_lut", "config"} & {scheme.mode, *(override.mode for _, override in scheme.overrides)}:
         yield
         return
     import sklearn.cluster  # noqa: F401  loads the OpenMP library that is to be limited
     from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
-    with threadpool_limits(1, user_api="openmp"):
+    with threadpool_limits(1):
         yield
 
 

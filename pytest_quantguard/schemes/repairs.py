@@ -32,12 +32,12 @@ def repaired(outputs: frozenset[str]) -> Iterator[None]:
             (optimization_utils, "_get_nn_mappings", functools.partial(_only_right_fusions, outputs=outputs)),
             (optimization_utils, "_conv_bn_fusion", _right_fusion),
         ):
-            stack.enter_context(_wrapped(module, name, repair))
+            stack.enter_context(wrapped(module, name, repair))
         yield
 
 
 @contextlib.contextmanager
-def _wrapped(module: Any, name: str, repair: Callable[[Any], Any]) -> Iterator[None]:
+def wrapped(module: Any, name: str, repair: Callable[[Any], Any]) -> Iterator[None]:
     original = getattr(module, name, None)
     if original is None:  # a coremltools that no longer has the function needs no repair of it
         yield

@@ -1,22 +1,29 @@
 """The scheme: how to quantize, as a frozen value."""
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
-from urllib.parse import quote, unquote
 
 from pytest_quantguard.errors import SchemeError
+from pytest_quantguard.schemes.given_config import GivenConfigs, given_configs
+from pytest_quantguard.schemes.scheme_checks import check_options
+from pytest_quantguard.schemes.scheme_options import (
+    KMEANS,
+    OPTIONS,
+    Option,
+    check_arguments,
+    read_argument,
+    show_argument,
+    text_of,
+)
 
 MODES = ("linear", "linear_symmetric", "linear_lut", "kmeans_lut", "custom_lut")
+BARE_MODES = ("unique_lut", "sparse", "float", "config")
+"""Modes without bits, for ML programs."""
 ALIASES = {"kmeans": "kmeans_lut"}
 BITS = (16, 8, 7, 6, 5, 4, 3, 2, 1)
-KMEANS = ("coremltools", "optimal")
 
 LutFunction = Callable[[int, Any], tuple[Any, Any]]
-
-_PATTERNS = ("skip_layers", "only_layers")
-_COUNTS = ("minimum_weight_count", "minimum_conv_kernel_channels")
 
 
 @dataclass(frozen=True)
@@ -24,135 +31,251 @@ class Scheme:
     """How to quantize a model's weights.
 
     Args:
-        bits: bits per weight; 16 (float16), or 8 down to 1.
-        mode: one of `MODES`; `kmeans` is an alias of `kmeans_lut`. At 16 bits the mode has no effect.
+        bits: bits per weight; 16 (float16), or 8 down to 1. None for modes without bits.
+        mode: one of `MODES` or `BARE_MODES`; `kmeans` is an alias of `kmeans_lut`. At 16 bits the mode has no
+            effect. Also the name of a third party's scheme (entry point group `pytest_quantguard.schemes`).
         lut_function: for `custom_lut` only; takes (bits, weights) and returns (lookup table, indices), as
             coremltools' `quantize_weights(lut_function=...)` does.
-
-    The other arguments are for neural networks:
-
-    Args:
         kmeans: for `kmeans_lut` only; `coremltools` for its very clusters, or `optimal` for clusters of the least
             squared error, which are found faster and are the same on every machine.
-        skip_layers: layers that keep float weights: names, patterns with `*` and `?`, or types (`type:batchnorm`).
-        only_layers: the layers to quantize, written in the same way; none means all.
+        skip_layers: layers or operations that keep float weights: names, patterns with `*` and `?`, or types
+            (`type:batchnorm`).
+        only_layers: the ones to quantize, written in the same way; none means all.
+
+    For neural networks:
+
+    Args:
         minimum_weight_count: layers without a tensor of so many weights keep them.
         minimum_conv_kernel_channels: convolutions with fewer input channels per group keep theirs.
         selector: a coremltools `QuantizedLayerSelector`, asked as well.
         requantize: restore the float weights of float16 or quantized tensors first.
 
+    For ML programs, with the parameter of `coremltools.optimize.coreml` that it stands for:
+
+    Args:
+        unsigned: linear modes with uint8 or uint4 instead of int8 or int4 (`dtype`).
+        per_tensor: linear modes with one scale per tensor (`granularity`); one per output channel by default.
+        per_block: linear modes with a scale per so many input channels, or per block of a shape (`block_size`).
+        group_size: a lookup table per so many channels (`granularity="per_grouped_channel"`).
+        channel_axis: the axis of these channels; coremltools chooses by default.
+        cluster_dim: lookup tables of vectors of that length.
+        per_channel_scale: scale the channels before palettizing (`enable_per_channel_scale`).
+        lut_dtype: quantize the lookup tables as well, to int8, uint8, int4 or uint4.
+        sparsity: first set that share of the weights to zero, the smallest ones (`target_sparsity`).
+        threshold: first set weights of at most that magnitude to zero.
+        minimum_sparsity: with threshold, leave tensors with fewer zeros (`minimum_sparsity_percentile`).
+        n_m_ratio: first set n of every m weights to zero, the smallest ones.
+        prune_block: with sparsity, zeros come in blocks of so many channels (`block_size`).
+        prune_dim: the dimension of these blocks, or of n:m (`dim`).
+        weight_threshold: only tensors of more weights are quantized; 2048 by default.
+        activations: quantize activations to int8 or uint8, calibrated on samples.
+        activation_mode: `linear_symmetric`, or `linear`.
+        deployment_target: raise an older model to that target first, as in `iOS18`.
+        overrides: other schemes for some operations: a dictionary of patterns and schemes.
+        config: a coremltools `OptimizationConfig` instead of all this; or several, applied one after the other.
+        arguments: what a third party's scheme is called with.
+
     Raises:
         SchemeError: an argument has no such value, or arguments do not go together.
     """
 
-    bits: int
+    bits: int | Any = None
     mode: str = "kmeans_lut"
     lut_function: LutFunction | None = field(default=None, repr=False)
-    kmeans: str = "coremltools"
+    kmeans: str = KMEANS[0]
     skip_layers: tuple[str, ...] = ()
     only_layers: tuple[str, ...] = ()
     minimum_weight_count: int = 0
     minimum_conv_kernel_channels: int = 0
     selector: Any = None
     requantize: bool = False
+    unsigned: bool = False
+    per_tensor: bool = False
+    per_block: int | tuple[int, ...] | None = None
+    group_size: int | None = None
+    channel_axis: int | None = None
+    cluster_dim: int | None = None
+    per_channel_scale: bool = False
+    lut_dtype: str = ""
+    sparsity: float | None = None
+    threshold: float | None = None
+    minimum_sparsity: float | None = None
+    n_m_ratio: tuple[int, int] | None = None
+    prune_block: int | None = None
+    prune_dim: int | None = None
+    weight_threshold: int | None = None
+    activations: str = ""
+    activation_mode: str = "linear_symmetric"
+    deployment_target: str = ""
+    overrides: tuple[tuple[str, "Scheme"], ...] | Any = ()
+    config: GivenConfigs | Any = None
+    arguments: tuple[tuple[str, Any], ...] | Any = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mode", ALIASES.get(self.mode, self.mode))
-        if isinstance(self.bits, bool) or self.bits not in BITS:
-            raise SchemeError(f"bits={self.bits!r} does not exist; use one of {', '.join(map(str, BITS))}.")
-        if self.mode not in MODES:
-            raise SchemeError(f"mode={self.mode!r} does not exist; use one of {', '.join(MODES)}.")
+        self._set("mode", ALIASES.get(self.mode, self.mode))
+        self._set("config", given_configs(self.config))
+        if self.config is not None and self.mode == "kmeans_lut":
+            self._set("mode", "config")
+        self._set("arguments", check_arguments("arguments", self.arguments))
+        self._check_mode()
         if (self.lut_function is None) == (self.mode == "custom_lut"):
             raise SchemeError("mode='custom_lut' and lut_function= belong together; give both or neither.")
-        if self.kmeans not in KMEANS:
-            raise SchemeError(f"kmeans={self.kmeans!r} does not exist; use one of {', '.join(KMEANS)}.")
-        if self.kmeans != KMEANS[0] and self.mode != "kmeans_lut":
-            raise SchemeError(f"kmeans={self.kmeans!r} needs mode='kmeans_lut', not {self.mode!r}.")
-        for name in _PATTERNS:
-            object.__setattr__(self, name, _patterns(name, getattr(self, name)))
-        for name in _COUNTS:
-            count = getattr(self, name)
-            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-                raise SchemeError(f"{name}={count!r} is no number of weights or channels; give 0 or more.")
-        if self.selector is not None and not callable(getattr(self.selector, "do_quantize", None)):
-            raise SchemeError(f"selector={self.selector!r} has no do_quantize(); give a QuantizedLayerSelector.")
-        if not isinstance(self.requantize, bool):
-            raise SchemeError(f"requantize={self.requantize!r} must be True or False.")
+        if (self.config is None) == (self.mode == "config"):
+            raise SchemeError("mode='config' and config= belong together; give config= and leave mode out.")
+        for name, option in OPTIONS.items():
+            self._set(name, option.check(name, getattr(self, name)))
+        for name, default in (("cluster_dim", 1), ("weight_threshold", 2048)):
+            if getattr(self, name) == default:
+                self._set(name, None)
+        check_options(self)
 
     def __str__(self) -> str:
-        """The scheme as text: `kmeans_lut:8`, or `linear:4,skip_layers=conv1+type:bias,requantize`.
+        """The scheme as text: `kmeans_lut:8`, or `linear:4,per_block=32,skip_layers=conv1+type:bias`.
 
-        `Scheme.parse` is the inverse, except for functions and selectors, of which only the name is printed.
+        `Scheme.parse` is the inverse, except for functions, selectors and configurations, of which only a short
+        description is printed.
         """
-        return ",".join([f"{self.mode}:{self.bits}", *self.options])
+        return ",".join([self._head, *self.options])
 
     def __lt__(self, other: "Scheme") -> bool:
         """Sorted by mode, then most bits first."""
         return self._sort_key() < other._sort_key()
 
     @property
+    def is_own(self) -> bool:
+        """Whether the mode is this project's own, and no third party's."""
+        return self.mode in MODES or self.mode in BARE_MODES
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The options that differ from their defaults."""
+        return tuple(name for name in OPTIONS if getattr(self, name) != _DEFAULTS[name])
+
+    @property
     def options(self) -> tuple[str, ...]:
         """What differs from the defaults, as `name=value`; `id` and `title` end with it."""
-        found = [f"kmeans={self.kmeans}"] if self.kmeans != KMEANS[0] else []
-        for name in _PATTERNS:
-            if patterns := getattr(self, name):
-                found.append(f"{name}={'+'.join(quote(pattern, safe='/:*?[]!') for pattern in patterns)}")
-        found += [f"{name}={getattr(self, name)}" for name in _COUNTS if getattr(self, name)]
-        if self.selector is not None:
-            found.append(f"selector={type(self.selector).__name__}")
-        return (*found, "requantize") if self.requantize else tuple(found)
+        in_head = ("sparsity",) if self.mode == "sparse" else ()
+        own = [
+            text_of(name, getattr(self, name), OPTIONS[name].show) for name in self.given if name not in in_head
+        ]
+        return (*own, *(text_of(name, value, show_argument) for name, value in self.arguments))
 
     @property
     def id(self) -> str:
         """The id of a test with this scheme: `8-kmeans_lut`."""
-        return "-".join([str(self.bits), self.mode, *self.options])
+        return "-".join([*([self._value] if self._value else []), self.mode, *self.options])
 
     @property
     def title(self) -> str:
         """The scheme in a sentence: `8-bit kmeans_lut`."""
         options = f" ({', '.join(self.options)})" if self.options else ""
-        return f"{self.bits}-bit {self.mode}{options}"
+        return (f"{self.bits}-bit {self.mode}" if self.bits else self._head) + options
 
     @classmethod
     def parse(cls, text: str) -> "Scheme":
         """The scheme that is printed as `text`; options may come in any order.
 
         Raises:
-            SchemeError: the text is no scheme, or one that holds code (`lut_function`, `selector`).
+            SchemeError: the text is no scheme, or one that holds code (`lut_function`, `selector`, `config`).
         """
         head, *options = text.strip().split(",")
-        mode, _, bits = head.partition(":")
-        if not bits.isdecimal():
+        mode, _, value = head.partition(":")
+        mode = ALIASES.get(mode, mode)
+        if mode in ("custom_lut", "config"):
+            raise SchemeError(f"{text!r} needs a function or object, which text cannot hold; write it in Python.")
+        arguments: dict[str, Any] = {"mode": mode}
+        if mode == "sparse":
+            options += [f"sparsity={value}"] if value else []
+        elif value.isdecimal():
+            arguments["bits"] = int(value)
+        elif value or mode in MODES:
             raise SchemeError(f"{text!r} is no scheme; write mode and bits, for instance kmeans_lut:8.")
-        if mode == "custom_lut":
-            raise SchemeError(f"{text!r} needs a function, which text cannot hold; make the scheme in Python.")
-        arguments = dict(_parse_option(option, text) for option in options)
-        if len(arguments) < len(options):
+        is_own = mode in MODES or mode in BARE_MODES
+        read = dict((_read_option if is_own else _read_argument)(option, text) for option in options)
+        if len(read) < len(options):
             raise SchemeError(f"{text!r} gives an option twice; give it once.")
-        return cls(int(bits), mode, **arguments)
+        return cls(**arguments, **read) if is_own else cls(**arguments, arguments=read)
+
+    @property
+    def _head(self) -> str:
+        return f"{self.mode}:{self._value}" if self._value else self.mode
+
+    @property
+    def _value(self) -> str:
+        """What stands behind the mode: the bits, the sparsity, or what the configuration says."""
+        if self.config is not None:
+            return str(self.config)
+        if self.mode == "sparse":
+            return "" if self.sparsity is None else repr(self.sparsity)
+        return "" if self.bits is None else str(self.bits)
 
     def _sort_key(self) -> tuple[Any, ...]:
-        return MODES.index(self.mode), -self.bits, self.options
+        modes = (*MODES, *BARE_MODES)
+        return (
+            modes.index(self.mode) if self.is_own else len(modes),
+            self.mode,
+            -(self.bits or 0),
+            self._value,
+            self.options,
+        )
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_mode(self) -> None:
+        if not self.is_own:
+            from pytest_quantguard.schemes.third_party import find_scheme, scheme_names
+
+            if not isinstance(self.mode, str) or find_scheme(self.mode) is None:
+                names = ", ".join((*MODES, *BARE_MODES[:-1], *scheme_names()))
+                raise SchemeError(f"mode={self.mode!r} does not exist; use one of {names}.")
+            if self.given:
+                raise SchemeError(f"mode={self.mode!r} takes arguments=, not {', '.join(self.given)}.")
+        elif self.arguments:
+            raise SchemeError(
+                f"arguments= is for third parties' schemes, not for mode={self.mode!r}; leave it out."
+            )
+        if self.mode in BARE_MODES and self.bits is not None:
+            raise SchemeError(f"mode={self.mode!r} has no bits; leave bits={self.bits!r} out.")
+        has_bits = self.mode in MODES or self.bits is not None
+        if has_bits and self.mode not in BARE_MODES and (isinstance(self.bits, bool) or self.bits not in BITS):
+            raise SchemeError(f"bits={self.bits!r} does not exist; use one of {', '.join(map(str, BITS))}.")
 
 
-def _patterns(name: str, patterns: Any) -> tuple[str, ...]:
-    found = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    if not all(isinstance(pattern, str) and pattern for pattern in found):
-        raise SchemeError(f"{name}={patterns!r} must be a list of layer names, patterns or types.")
-    return found
+def make_scheme(arguments: Mapping[str, Any]) -> Scheme:
+    """The scheme that arguments by name give: those of `Scheme`, or `scheme` alone, a `Scheme` or its text.
+
+    Raises:
+        SchemeError: there is no such scheme.
+    """
+    others = {name: value for name, value in arguments.items() if name != "scheme"}
+    if "scheme" not in arguments:
+        return Scheme(**others)
+    scheme = arguments["scheme"]
+    if others:
+        raise SchemeError(f"scheme={str(scheme)!r} says everything; leave {', '.join(others)} out.")
+    if isinstance(scheme, Scheme):
+        return scheme
+    if not isinstance(scheme, str):
+        raise SchemeError(f"scheme={scheme!r} is no scheme; give a Scheme, or text like 'kmeans_lut:8'.")
+    return Scheme.parse(scheme)
 
 
-def _parse_option(option: str, text: str) -> tuple[str, Any]:
-    name, _, value = option.strip().partition("=")
-    if name == "requantize" and value in ("", "True", "true"):
-        return name, True
-    if name == "kmeans":
-        return name, value
-    if name in _PATTERNS:
-        return name, tuple(unquote(pattern) for pattern in value.split("+"))
-    if name in _COUNTS and value.isdecimal():
-        return name, int(value)
-    known = [
-        f.name for f in dataclasses.fields(Scheme) if f.name not in ("bits", "mode", "lut_function", "selector")
-    ]
-    raise SchemeError(f"{option!r} in {text!r} is no option of a scheme; use one of {', '.join(known)}.")
+_DEFAULTS = {f.name: f.default for f in fields(Scheme)}
+
+
+def _read_option(text: str, whole: str) -> tuple[str, Any]:
+    name, _, value = text.strip().partition("=")
+    option: Option | None = OPTIONS.get(name)
+    try:
+        if option is not None and option.read is not None:
+            return name, option.read(value)
+    except ValueError:
+        pass  # told below
+    known = ", ".join(name for name, option in OPTIONS.items() if option.read is not None)
+    raise SchemeError(f"{text!r} in {whole!r} is no option of a scheme; use one of {known}.")
+
+
+def _read_argument(text: str, _: str) -> tuple[str, Any]:
+    name, _, value = text.strip().partition("=")
+    return name, read_argument(value)

@@ -2,7 +2,8 @@
 
 from pytest_quantguard.errors import SchemeError
 from pytest_quantguard.schemes.kinds import NETWORKS, PIPELINES, PROGRAM
-from pytest_quantguard.schemes.scheme import BITS, MODES, Scheme
+from pytest_quantguard.schemes.scheme import BARE_MODES, BITS, MODES, Scheme
+from pytest_quantguard.schemes.scheme_options import OPTIONS, text_of
 
 # coremltools.models.neural_network.quantization_utils.quantize_weights; at 16 bits the mode has no effect.
 _NETWORK_BITS: dict[str, tuple[int, ...]] = {
@@ -42,24 +43,37 @@ def check_supported(scheme: Scheme, kind: str, name: str) -> None:
     Raises:
         SchemeError: the message lists the pairs that the kind has.
     """
+    if not scheme.is_own:
+        return  # a third party's function sees for itself
     modes = _modes(kind)
     if not modes:
         raise SchemeError(
             f"{name} is of type {kind}, which holds no weights that can be quantized; give a neural network "
             "(.mlmodel) or an ML program (.mlpackage)."
         )
-    kind_name = "an ML program" if kind == PROGRAM else "a neural network"
-    if kind == PROGRAM and scheme.options:
-        raise SchemeError(
-            f"{name} is an ML program, and {', '.join(scheme.options)} is for neural networks; leave it out."
-        )
-    if scheme.bits in modes[scheme.mode]:
+    kind_name, other = (
+        ("an ML program", "neural networks") if kind == PROGRAM else ("a neural network", "ML programs")
+    )
+    wrong = [
+        text_of(option, getattr(scheme, option), OPTIONS[option].show)
+        for option in scheme.given
+        if ("program" if kind == PROGRAM else "network") not in OPTIONS[option].kinds
+    ]
+    if scheme.mode in MODES and wrong:
+        raise SchemeError(f"{name} is {kind_name}, and {', '.join(wrong)} is for {other}; leave it out.")
+    if (scheme.mode in BARE_MODES and kind == PROGRAM) or scheme.bits in modes.get(scheme.mode, ()):
+        _check_overrides(scheme, kind, name)
         return
     pairs = "; ".join(f"{mode} with {_list(bits)} bits" for mode, bits in modes.items())
     hint = ""
     if kind == PROGRAM and scheme.bits == 16:
         hint = " Float16 weights come from compute_precision=coremltools.precision.FLOAT16 when it is converted."
     raise SchemeError(f"{name} is {kind_name}, which has no {scheme.title}; use one of: {pairs}.{hint}")
+
+
+def _check_overrides(scheme: Scheme, kind: str, name: str) -> None:
+    for _, override in scheme.overrides:
+        check_supported(override, kind, name)
 
 
 def _modes(kind: str) -> dict[str, tuple[int, ...]]:

@@ -74,8 +74,8 @@ def test_a_scheme_that_an_older_target_cannot_express_names_the_target_it_needs(
     with pytest.raises(SchemeError) as refused:
         quantize_model(small_program(ct.target[target]), Scheme(bits, mode), name="small.mlpackage")
     assert str(refused.value) == (
-        f"small.mlpackage was converted for {target}, and {bits}-bit {mode} needs iOS18: convert it with "
-        "minimum_deployment_target=coremltools.target.iOS18."
+        f"small.mlpackage was converted for {target}, and {bits}-bit {mode} needs iOS18: pass "
+        "deployment_target='iOS18', or convert it with minimum_deployment_target=coremltools.target.iOS18."
     )
 
 
