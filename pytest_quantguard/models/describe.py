@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_quantguard.errors import ModelFileError
 from pytest_quantguard.models.description import (
     ArrayFeature,
     Feature,
@@ -141,9 +142,14 @@ def _program_labels(spec: Any) -> tuple[Label, ...] | None:
             constants = {output.name: operation for operation in block.operations for output in operation.outputs}
             for operation in block.operations:
                 if operation.type == "classify":
-                    binding = operation.inputs["classes"].arguments[0]
+                    arguments = operation.inputs["classes"].arguments
+                    if not arguments:
+                        raise ModelFileError("The operation 'classify' has no classes; the model is damaged.")
+                    binding = arguments[0]
                     if binding.WhichOneof("binding") == "value":
                         return _label_values(binding.value)
+                    if binding.name not in constants:
+                        raise ModelFileError(f"The program never computes the classes '{binding.name}'.")
                     return _label_values(constants[binding.name].attributes["val"])
     return None
 

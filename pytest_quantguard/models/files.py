@@ -115,7 +115,13 @@ def package_parts(path: Path) -> tuple[Path, Path | None]:
 
 def _inside(package: Path, name: str) -> Path:
     data = (package / "Data").resolve()
-    part = (data / name).resolve()
+    try:
+        part = (data / name).resolve()
+        part.exists()
+    except (OSError, ValueError) as error:  # too long a name, or one with a zero byte
+        raise ModelFileError(
+            f"{package} names a part that no file can be named ({name}); export it again."
+        ) from error
     if not part.is_relative_to(data):
         raise ModelFileError(f"{package} names a part outside itself ({name}); do not use this package.")
     return part

@@ -121,9 +121,13 @@ def test_a_truncated_weight_file_is_refused(tmp_path):
         WeightFiles(tmp_path).read(NAME, offset, "fp32", (1000,))
 
 
-@pytest.mark.parametrize(
-    "name", ["@model_path/../weight.bin", "@model_path/weights/../../x", "/etc/passwd", "..", "a\0b"]
-)
+@pytest.mark.parametrize("name", ["a\0b", "a" * 10_000])
+def test_a_weight_file_with_an_impossible_name_is_refused(name, tmp_path):
+    with pytest.raises(ModelFileError, match="names a weight file that cannot be"):
+        WeightFiles(tmp_path).read(name, 64, "fp32", (1,))
+
+
+@pytest.mark.parametrize("name", ["@model_path/../weight.bin", "@model_path/weights/../../x", "/etc/passwd", ".."])
 def test_a_weight_file_outside_the_package_is_refused(name, tmp_path):
     (tmp_path / "weight.bin").write_bytes(b"x" * 200)
     (tmp_path / "inside").mkdir()

@@ -92,12 +92,16 @@ class WeightFiles:
         if parts[:1] == [WEIGHTS]:
             parts = parts[1:]
         folder = self.weights_dir.resolve()
-        path = folder.joinpath(*parts).resolve() if "\0" not in file_name else Path()
+        try:
+            path = folder.joinpath(*parts).resolve()
+            missing = not path.is_file()
+        except (OSError, ValueError) as error:  # too long a name, or one with a zero byte
+            raise ModelFileError(f"The model names a weight file that cannot be ({file_name}).") from error
         if not path.is_relative_to(folder):
             raise ModelFileError(
                 f"The model names a weight file outside its package ({file_name}); do not use it."
             )
-        if not path.is_file():
+        if missing:
             raise ModelFileError(f"The weight file {file_name} is missing in {folder}; export the model again.")
         return path
 
