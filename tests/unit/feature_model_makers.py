@@ -61,12 +61,12 @@ def classifier_spec(kind, inputs, labels, *, probabilities="probabilities"):
     return spec
 
 
-def add_tree(ensemble, tree, tree_id):
+def add_tree(ensemble, tree, tree_id, first_node=0):
     """Add a tree: a leaf is a number or a dictionary from dimension to value, a branch is a dictionary.
 
     A branch has the keys feature, value, yes, no, and may have mode and missing.
     """
-    ids = iter(range(1000))
+    ids = iter(range(first_node, first_node + 1000))
 
     def add(node):
         own = next(ids)
