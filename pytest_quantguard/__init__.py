@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_quantguard.api import compare, quantize
+    from pytest_quantguard.api import Model, compare, load_model, quantize
     from pytest_quantguard.comparison import Comparison
     from pytest_quantguard.errors import (
         BaselineError,
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         SchemeError,
         UnsupportedModelError,
     )
-    from pytest_quantguard.runtime.model import Model, load_model
     from pytest_quantguard.schemes.scheme import Scheme
 
 __version__ = "0.1.0"
@@ -43,8 +42,8 @@ _MODULES = {
     "compare": "api",
     "quantize": "api",
     "Comparison": "comparison",
-    "Model": "runtime.model",
-    "load_model": "runtime.model",
+    "Model": "api",
+    "load_model": "api",
     "Scheme": "schemes.scheme",
 }
 

@@ -14,8 +14,9 @@ from pytest_quantguard.comparison import Comparison, Compression, ModelIdentity
 from pytest_quantguard.errors import PredictionError, SampleError, SchemeError
 from pytest_quantguard.inputs import InputSet, make_inputs
 from pytest_quantguard.measure import StreamedOutputs, build_comparison
+from pytest_quantguard.models.artifact import save_model
 from pytest_quantguard.runtime import PRECISIONS
-from pytest_quantguard.runtime.model import Model, from_mlmodel, load_model
+from pytest_quantguard.runtime import model as runtime_model
 from pytest_quantguard.samples.prepare import check_readable
 from pytest_quantguard.samples.sample import SampleFolder
 from pytest_quantguard.schemes.scheme import ALIASES, MODES, Scheme, make_scheme
@@ -26,11 +27,48 @@ computes scales in another precision."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Model(runtime_model.Model):
+    """A Core ML model that is read, and can be executed and quantized."""
+
+    def quantize(
+        self,
+        scheme: Scheme | str,
+        *,
+        calibration: str | Path | SampleFolder | Sequence[Mapping[str, Any]] | None = None,
+        crop_and_scale: str = "center_crop",
+    ) -> "QuantizedModel":
+        """Quantize the model with a `Scheme` or its text; see `quantize`, which also says what is raised."""
+        return quantize(self, scheme=scheme, calibration=calibration, crop_and_scale=crop_and_scale)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class QuantizedModel(Model):
-    """A quantized model: a `Model` that knows its scheme and the proof that quantization happened."""
+    """A quantized model: a `Model` that knows its scheme and the proof that quantization happened.
+
+    `mlmodel` is what was quantized, byte for byte. The file that `save` writes names the scheme at the end of its
+    short description; `size_bytes` and `digest` are those of this file.
+    """
 
     scheme: Scheme
     compression: Compression
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model, with its scheme in the short description, and return the path.
+
+        Equal models and schemes give equal bytes.
+
+        Raises:
+            ModelFileError: the path exists and `overwrite` is false, or cannot be written.
+        """
+        return save_model(self.mlmodel, path, overwrite=overwrite, note=_note(self.scheme))
+
+
+def load_model(
+    model: str | Path | Any, *, engine: str = "auto", precision: str = "float32", function_name: str | None = None
+) -> Model:
+    """Read a Core ML model and make it executable; takes and raises what `runtime.load_model` does."""
+    found = runtime_model.load_model(model, engine=engine, precision=precision, function_name=function_name)
+    return found if isinstance(found, Model) else Model(**vars(found))
 
 
 def quantize(
@@ -97,19 +135,27 @@ def quantize_with(model: Model, scheme: Scheme, calibration: InputSet | None = N
         raise SchemeError(f"{model.name} is quantized already ({model.scheme}); start from the float model.")
     calibrate = None if calibration is None else functools.partial(_run_calibration, model, calibration)
     quantized = quantize_model(model.mlmodel, scheme, name=model.name, calibrate=calibrate)
-    executable = from_mlmodel(
+    executable = runtime_model.from_mlmodel(
         quantized.mlmodel,
         name=model.name,
         engine=model.engine.name,
         precision=model.precision,
         function_name=model.function_name,
+        note=_note(scheme),
     )
     return QuantizedModel(**vars(executable), scheme=scheme, compression=quantized.compression)
 
 
+def _note(scheme: Scheme) -> str:
+    """What the short description of a quantized model's file says."""
+    return f"Quantized with {scheme}."
+
+
 def _run_calibration(model: Model, samples: InputSet, probe: Any) -> Iterator[dict[str, NDArray[Any]]]:
     """Inputs and outputs of a coremltools `MLModel` for each sample, run as `model` is."""
-    engine = from_mlmodel(probe, name=model.name, engine=model.engine.name, precision=model.precision).engine
+    engine = runtime_model.from_mlmodel(
+        probe, name=model.name, engine=model.engine.name, precision=model.precision
+    ).engine
     for index in range(len(samples)):
         inputs = samples[index]
         yield {**{name: np.asarray(value) for name, value in inputs.items()}, **engine.outputs(inputs).arrays}

@@ -29,8 +29,8 @@ from pytest_quantguard.reports.session import (
 if TYPE_CHECKING:
     from syrupy.assertion import SnapshotAssertion
 
+    from pytest_quantguard.api import Model
     from pytest_quantguard.comparison import Comparison
-    from pytest_quantguard.runtime.model import Model
     from pytest_quantguard.workbench import Workbench
 
 

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
-from pytest_quantguard.api import QuantizedModel, compare_outputs, quantize_with
+from pytest_quantguard.api import Model, QuantizedModel, compare_outputs, load_model, quantize_with
 from pytest_quantguard.comparison import Comparison
 from pytest_quantguard.config import Settings
 from pytest_quantguard.cores import available_cores
 from pytest_quantguard.inputs import InputSet, make_inputs
 from pytest_quantguard.marker import MARKER, MarkerOptions
 from pytest_quantguard.outputs import StreamedOutputs
-from pytest_quantguard.runtime.model import Model, load_model
 
 
 class Workbench:
