@@ -29,7 +29,7 @@ class InputReader:
         self._model = model
         self._features = {feature.name: feature for feature in description.inputs}
         self._shapes = {feature.name: allowed_shapes(feature) for feature in spec.description.input}
-        self._defaults = {feature.name: _default_value(feature) for feature in spec.description.input}
+        self._defaults = {feature.name: default_value(feature) for feature in spec.description.input}
         self._rank_five = rank_five
 
     @property
@@ -142,7 +142,7 @@ def checked_array(
     return array.astype(feature.dtype)
 
 
-def _default_value(feature: Any) -> float:
+def default_value(feature: Any) -> float:
     """What an optional array holds where it is not given (specification: `defaultOptionalValue`)."""
     array = feature.type.multiArrayType
     chosen = array.WhichOneof("defaultOptionalValue")
