@@ -119,6 +119,31 @@ class GraphBuilder:
         return names
 
     def build(self) -> bytes:
-        """The finished graph as a serialized ONNX `ModelProto`, also when called on one of its bodies."""
+        """The finished graph as a serialized ONNX `ModelProto`, also when called on one of its bodies.
+
+        Nodes whose results nobody uses are left out; onnxruntime would compute them.
+        """
+        _remove_unused(self._root._graph)
         data: bytes = self._root._model.SerializeToString()
         return data
+
+
+def _remove_unused(graph: Any) -> None:
+    """Remove the nodes of the outermost graph that no output depends on."""
+    used = {output.name for output in graph.output}
+    for index in range(len(graph.node) - 1, -1, -1):
+        node = graph.node[index]
+        if used.isdisjoint(node.output):
+            del graph.node[index]
+        else:
+            used |= _read_by(node)
+
+
+def _read_by(node: Any) -> set[str]:
+    """The values that a node reads, also from inside its bodies."""
+    read = set(node.input)
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            read |= _read_by(inner)
+        read.update(output.name for output in attribute.g.output)
+    return read

@@ -84,6 +84,8 @@ class Network:
     (batch, channels, height, width). A blob that has this shape already costs nothing.
 
     Attributes:
+        normalized_rows: by ONNX name, values made by `LayerNormalization` without factors over the last axis: its
+            input and its epsilon.
         graph: the ONNX graph.
         inputs: the graph's inputs, ONNX names by Core ML names.
     """
@@ -95,6 +97,7 @@ class Network:
         self._known: dict[str, NDArray[Any]] = {}
         self._sources: dict[str, str] = {}
         self._reshaped: dict[tuple[str, Shape], str] = {}
+        self.normalized_rows: dict[str, tuple[str, float]] = {}
 
     def input(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Blob:
         """Declare a graph input."""

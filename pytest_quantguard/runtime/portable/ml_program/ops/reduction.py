@@ -1,7 +1,7 @@
 """Reductions (MIL family `reduction`)."""
 
 from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
-from pytest_quantguard.runtime.portable.ml_program.registry import Writer, operation
+from pytest_quantguard.runtime.portable.ml_program.registry import Result, Writer, operation
 
 SAME_FUNCTION = {
     "reduce_l1_norm": "ReduceL1",
@@ -9,7 +9,6 @@ SAME_FUNCTION = {
     "reduce_log_sum": "ReduceLogSum",
     "reduce_log_sum_exp": "ReduceLogSumExp",
     "reduce_max": "ReduceMax",
-    "reduce_mean": "ReduceMean",
     "reduce_min": "ReduceMin",
     "reduce_prod": "ReduceProd",
     "reduce_sum": "ReduceSum",
@@ -33,6 +32,17 @@ def _writer(operator: str) -> Writer:
 
 for _name, _operator in SAME_FUNCTION.items():
     operation(_name)(_writer(_operator))
+
+
+@operation("reduce_mean")
+def reduce_mean(op: MilOperation) -> Result:
+    """The mean; of each channel of images as pooling, which onnxruntime does in its convolutions' layout"""
+    shape = op.type_of("x").shape
+    if shape is not None and len(shape) == 4 and op.is_constant("axes") and op.is_float("x"):
+        axes = sorted(axis + 4 if axis < 0 else axis for axis in op.integers("axes"))
+        if axes == [2, 3] and op.flag("keep_dims"):
+            return op.node("GlobalAveragePool", op.tensor("x"))
+    return _writer("ReduceMean")(op)
 
 
 @operation("reduce_argmax", "reduce_argmin")

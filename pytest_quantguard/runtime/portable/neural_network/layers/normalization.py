@@ -1,5 +1,7 @@
 """Normalization: batch, instance, local response, mean and variance, L2, layer; softmax."""
 
+import numpy as np
+
 from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network
 from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
 
@@ -47,8 +49,21 @@ def mean_variance(net: Network, layer: Layer, x: Blob) -> Blob:
     params = layer.params
     axes = [_CHANNELS, _HEIGHT, _WIDTH] if params.acrossChannels else [_HEIGHT, _WIDTH]
     epsilon = float(params.epsilon) or 1e-6
-    value = _normalized(net, net.image(x), axes, epsilon if params.normalizeVariance else None)
-    return net.blob(value, x.shape)
+    image = net.image(x)
+    if params.normalizeVariance and not params.acrossChannels and net.shape(image)[_HEIGHT] == 1:
+        return net.blob(_rows_normalized(net, image, epsilon), x.shape)
+    return net.blob(_normalized(net, image, axes, epsilon if params.normalizeVariance else None), x.shape)
+
+
+def _rows_normalized(net: Network, image: str, epsilon: float) -> str:
+    """`_normalized` over rows, which is how coremltools writes a layer norm: one operator in place of seven."""
+    width = net.shape(image)[_WIDTH]
+    if width is None:
+        return _normalized(net, image, [_WIDTH], epsilon)
+    ones = net.constant(np.ones(width, np.float32), "ones")
+    value = net.node("LayerNormalization", image, ones, axis=_WIDTH, epsilon=epsilon)
+    net.normalized_rows[value] = (image, epsilon)
+    return value
 
 
 @layer("l2normalize")

@@ -1,6 +1,7 @@
 """Factors and biases from the file: per tensor, per channel or per element."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,27 @@ def scale(net: Network, layer: Layer, x: Blob) -> Blob:
     """`ScaleLayerParams`: a factor and an optional bias, per tensor, channel or element."""
     params = layer.params
     factor = _per_element(layer, layer.weights("scale", (math.prod(params.shapeScale),)), params.shapeScale)
-    value = net.node("Mul", net.image(x), net.constant(factor, f"{layer.name}.scale"))
+    offset = None
     if params.hasBias:
         offset = _per_element(layer, layer.weights("bias", (math.prod(params.shapeBias),)), params.shapeBias)
+    if (
+        x.value in net.normalized_rows
+        and offset is not None
+        and factor.shape == offset.shape == (1, 1, x.shape[-1])
+    ):
+        return net.blob(_layer_norm(net, layer, x, factor, offset), x.shape)
+    value = net.node("Mul", net.image(x), net.constant(factor, f"{layer.name}.scale"))
+    if offset is not None:
         value = net.node("Add", value, net.constant(offset, f"{layer.name}.bias"))
     return net.blob(value, _same_shape(layer, net, value, x))
+
+
+def _layer_norm(net: Network, layer: Layer, x: Blob, factor: NDArray[Any], offset: NDArray[Any]) -> str:
+    """Normalizing rows and scaling them as one operator; the one without factors stays unused."""
+    rows, epsilon = net.normalized_rows[x.value]
+    gamma = net.constant(factor.reshape(-1), f"{layer.name}.scale")
+    beta = net.constant(offset.reshape(-1), f"{layer.name}.bias")
+    return net.node("LayerNormalization", rows, gamma, beta, axis=-1, epsilon=epsilon)
 
 
 @layer("bias")
