@@ -86,14 +86,6 @@ def add_relu(builder, source="x", target="y"):
     builder.add_activation(f"{source}-{target}", "RELU", source, target)
 
 
-def test_a_layer_type_without_translation_is_refused_by_name():
-    builder = make_builder({"x": (3,)})
-    builder.add_custom("conv_7", ["x"], ["y"])
-    message = r"^net\.mlmodel: layer 'conv_7': type 'custom' is not supported by the portable engine\.$"
-    with pytest.raises(UnsupportedModelError, match=message):
-        make_engine(builder)
-
-
 def test_a_layer_without_type_is_refused_by_name():
     builder = make_builder({"x": (3,)})
     add_relu(builder)

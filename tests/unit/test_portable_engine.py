@@ -216,7 +216,7 @@ def test_the_described_shape_of_a_flexible_input_need_not_fit_the_network():
     assert engine.predict({"x": [[1, -2, 3]]})["y"].tolist() == [[1, 0, 3]]
     with pytest.raises(UnsupportedModelError, match=r"layer 'fc': .* where 3 channels are needed"):
         engine.predict({"x": [[1]]})
-    with pytest.raises(UnsupportedModelError, match="layer 'own': type 'custom'"):
+    with pytest.raises(UnsupportedModelError, match="layer 'own': a custom layer of class ''"):
         make(lambda builder: builder.add_custom("own", ["z"], ["y"]))
 
 

@@ -233,6 +233,16 @@ class PortableEngine:
         networks.check_layers(spec, name=self._model)
 
     def _load(self, translation: Translation) -> _Session:
+        runtime = self._load_graph(translation.onnx_model)
+        types = {entry.name: _NUMPY_TYPES[entry.type] for entry in runtime.get_inputs()}
+        if translation.stepwise:
+            runtime = translation.stepwise(runtime, self._load_graph)
+        return _Session(
+            runtime, translation.inputs, types, translation.outputs, translation.scores, translation.states
+        )
+
+    def _load_graph(self, onnx_model: bytes) -> Any:
+        """An onnxruntime session."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -243,18 +253,12 @@ class PortableEngine:
         # Errors come back as exceptions; the log would only repeat them on the terminal.
         options.log_severity_level = 4
         try:
-            runtime = onnxruntime.InferenceSession(
-                translation.onnx_model, options, providers=["CPUExecutionProvider"]
-            )
+            return onnxruntime.InferenceSession(onnx_model, options, providers=["CPUExecutionProvider"])
         except _onnxruntime_errors() as error:
             raise UnsupportedModelError(
                 f"{self._model} is not supported by the portable engine: onnxruntime does not load its graph "
                 f"({_first_line(error)})."
             ) from error
-        types = {entry.name: _NUMPY_TYPES[entry.type] for entry in runtime.get_inputs()}
-        return _Session(
-            runtime, translation.inputs, types, translation.outputs, translation.scores, translation.states
-        )
 
 
 def _shape(features: Any, name: str, array: NDArray[Any]) -> Shape:

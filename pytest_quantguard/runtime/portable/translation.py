@@ -1,7 +1,11 @@
 """What a translator gives to the engine."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+LoadGraph = Callable[[bytes], Any]
+"""Makes an onnxruntime session of a serialized ONNX `ModelProto`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Translation:
             probabilities of a classifier are not among them.
         scores: the ONNX output with a classifier's probabilities, any shape, one value per label.
         states: by Core ML name.
+        stepwise: given for a network that is no single graph. Takes the session of `onnx_model`, which then only
+            prepares the inputs, and the function that makes sessions; returns what runs in place of that
+            session: an object whose `run(names, feeds)` takes `inputs` and gives `outputs` and `scores`.
     """
 
     onnx_model: bytes
@@ -41,3 +48,4 @@ class Translation:
     outputs: Mapping[str, str]
     scores: str | None = None
     states: Mapping[str, StateTensor] = field(default_factory=dict)
+    stepwise: Callable[[Any, LoadGraph], Any] | None = None

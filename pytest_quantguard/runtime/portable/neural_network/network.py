@@ -88,11 +88,14 @@ class Network:
             input and its epsilon.
         graph: the ONNX graph.
         inputs: the graph's inputs, ONNX names by Core ML names.
+        declared_turn: the graph's input with the number of iterations of loops, where a layer has asked for it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, counts_turns: bool = False) -> None:
         self.graph = GraphBuilder(name)
         self.inputs: dict[str, str] = {}
+        self.declared_turn: str | None = None
+        self._counts_turns = counts_turns
         self._types: dict[str, Any] = {}
         self._known: dict[str, NDArray[Any]] = {}
         self._sources: dict[str, str] = {}
@@ -107,6 +110,16 @@ class Network:
         self.inputs[name] = value
         self._types[value] = helper.make_tensor_type_proto(ELEMENT_TYPES[dtype], list(shape))
         return Blob(value, tuple(shape))
+
+    @property
+    def turn(self) -> str | None:
+        """How many iterations of loops there have been, an int64 scalar; None for a graph without loops."""
+        from onnx import helper
+
+        if self._counts_turns and self.declared_turn is None:
+            self.declared_turn = self.graph.input("turn", "int64", ())
+            self._types[self.declared_turn] = helper.make_tensor_type_proto(ELEMENT_TYPES["int64"], ())
+        return self.declared_turn
 
     def constant(self, array: NDArray[Any] | float | int | Sequence[int], hint: str = "constant") -> str:
         """Add a constant tensor; Python ints and sequences become int64, floats float32."""
@@ -135,6 +148,13 @@ class Network:
         names = self.graph.nodes(operator, inputs, outputs, hint, **attributes)
         self._infer(operator, inputs, names, attributes)
         return names
+
+    def adopt(self, value: str, shape: Sequence[int]) -> str:
+        """Take over a float32 value that was added to the graph itself, for instance with a body; returns it."""
+        from onnx import helper
+
+        self._types[value] = helper.make_tensor_type_proto(ELEMENT_TYPES["float32"], list(shape))
+        return value
 
     def _infer(self, operator: str, inputs: Sequence[str], outputs: list[str], attributes: dict[str, Any]) -> None:
         from onnx import checker, defs, helper, numpy_helper, shape_inference
@@ -239,6 +259,10 @@ class Network:
     def integers(self, blob: Blob) -> str:
         """The blob as int64, for indices and shapes (every Core ML blob holds float32)."""
         return self.node("Cast", self.exact(blob), to=ELEMENT_TYPES["int64"])
+
+    def vector(self, blob: Blob) -> str:
+        """The blob's values as an int64 vector, for a shape that is an input."""
+        return self.node("Reshape", self.integers(blob), self.constant([-1]))
 
     def floats(self, value: str) -> str:
         """An ONNX value of any type as float32."""

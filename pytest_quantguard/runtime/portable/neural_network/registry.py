@@ -17,6 +17,18 @@ LayerFunction = Callable[..., Blob | Sequence[Blob]]
 
 _FUNCTIONS: dict[str, LayerFunction] = {}
 
+StepFunction = Callable[..., Sequence[NDArray[Any]]]
+"""Takes the layer and its input arrays; gives its output arrays."""
+
+_STEPS: dict[str, StepFunction] = {}
+
+CONTROL_FLOW = ("branch", "loop", "loopBreak", "loopContinue")
+"""The layer types that decide which layers are computed; `stepwise.py` runs them."""
+
+
+class OpenShapeError(UnsupportedModelError):
+    """A layer has to know the shape of an input that depends on the values of the model's inputs."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -69,22 +81,54 @@ def layer(*kinds: str) -> Callable[[LayerFunction], LayerFunction]:
     return register
 
 
+def step_layer(*kinds: str) -> Callable[[StepFunction], StepFunction]:
+    """Register a function that computes layer types with numpy, as a step between two ONNX graphs."""
+
+    def register(function: StepFunction) -> StepFunction:
+        for kind in kinds:
+            _STEPS[kind] = function
+        return function
+
+    return register
+
+
+def read_layer(message: Any, model: str) -> Layer:
+    """A layer from its `NeuralNetworkLayer` message."""
+    kind = message.WhichOneof("layer") or "unknown"
+    params = getattr(message, kind, None)
+    return Layer(model=model, name=message.name, kind=kind, params=params, outputs=len(message.output))
+
+
 def layer_function(layer: Layer, inputs: int) -> LayerFunction:
     """The function for a layer with so many inputs.
 
     Raises:
         UnsupportedModelError: there is none for the layer's type, or it takes another number of inputs.
     """
-    function = _FUNCTIONS.get(layer.kind)
+    return _checked(layer, _FUNCTIONS.get(layer.kind), inputs, before=2)
+
+
+def step_function(layer: Layer, inputs: int) -> StepFunction:
+    """The function for a layer that is computed with numpy; raises what `layer_function` raises."""
+    return _checked(layer, _STEPS.get(layer.kind), inputs, before=1)
+
+
+def is_step(kind: str) -> bool:
+    """Whether a layer type is computed with numpy."""
+    return kind in _STEPS
+
+
+def _checked(layer: Layer, function: Callable[..., Any] | None, inputs: int, *, before: int) -> Callable[..., Any]:
+    """The function, if it takes so many inputs behind its first parameters."""
     if function is None:
         raise layer.unsupported(f"type {layer.kind!r}")
     try:
-        inspect.signature(function).bind(None, layer, *[None] * inputs)
+        inspect.signature(function).bind(*[None] * (before + inputs))
     except TypeError as error:
         raise layer.unsupported(f"type {layer.kind!r} with {inputs} inputs") from error
     return function
 
 
 def supported_layers() -> tuple[str, ...]:
-    """The layer types that have a function, sorted."""
-    return tuple(sorted(_FUNCTIONS))
+    """The layer types that run, sorted."""
+    return tuple(sorted({*_FUNCTIONS, *_STEPS, *CONTROL_FLOW}))

@@ -1,6 +1,7 @@
 """Tensors that do not come from an input: constants, fillings and ranges."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, Shape
 from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
@@ -9,20 +10,22 @@ from pytest_quantguard.runtime.portable.neural_network.registry import Layer, la
 _LONGEST = 2**26
 
 
-@layer("loadConstant")
+@layer("loadConstant", "loadConstantND")
 def load_constant(net: Network, layer: Layer) -> Blob:
-    """`LoadConstantLayerParams`: rank 5 from a shape (C, H, W)."""
+    """`LoadConstantLayerParams`: rank 5 from a shape (C, H, W); `LoadConstantNDLayerParams`: of any shape."""
+    array = constant_array(layer)
+    # Rank 5 travels as (batch, channels, height, width).
+    return net.blob(net.constant(array[0] if layer.kind == "loadConstant" else array, layer.name), array.shape)
+
+
+def constant_array(layer: Layer) -> NDArray[np.float32]:
+    """The values of a constant layer in the shape of its output."""
     shape = tuple(int(size) for size in layer.params.shape)
+    if layer.kind == "loadConstantND":
+        return layer.weights("data", shape)
     if len(shape) != 3:
         raise layer.unsupported(f"a shape of length {len(shape)} (3 is needed)")
-    return net.blob(net.constant(layer.weights("data", shape)[None], layer.name), (1, 1, *shape))
-
-
-@layer("loadConstantND")
-def load_constant_nd(net: Network, layer: Layer) -> Blob:
-    """`LoadConstantNDLayerParams`."""
-    shape = tuple(int(size) for size in layer.params.shape)
-    return net.blob(net.constant(layer.weights("data", shape), layer.name))
+    return layer.weights("data", shape)[None, None]
 
 
 @layer("fillStatic")
@@ -43,7 +46,7 @@ def fill_dynamic(net: Network, layer: Layer, shape: Blob) -> Blob:
     """`FillDynamicLayerParams`: the shape is the input's values."""
     rank = shape.size
     unknown: Shape = (None,) * rank
-    return net.blob(_filled(net, layer, net.integers(shape)), unknown)
+    return net.blob(_filled(net, layer, net.vector(shape)), unknown)
 
 
 def _filled(net: Network, layer: Layer, shape: str) -> str:

@@ -73,7 +73,7 @@ def reshape_like(net: Network, layer: Layer, x: Blob, like: Blob) -> Blob:
 def reshape_dynamic(net: Network, layer: Layer, x: Blob, shape: Blob) -> Blob:
     """`ReshapeDynamicLayerParams`: the shape is the second input's values."""
     target: Shape = (None,) * shape.size
-    return net.blob(net.node("Reshape", net.exact(x), net.integers(shape)), target)
+    return net.blob(net.node("Reshape", net.exact(x), net.vector(shape)), target)
 
 
 @layer("flatten")
@@ -193,7 +193,7 @@ def broadcast_to_like(net: Network, layer: Layer, x: Blob, like: Blob) -> Blob:
 def broadcast_to_dynamic(net: Network, layer: Layer, x: Blob, shape: Blob) -> Blob:
     """`BroadcastToDynamicLayerParams`: the shape is the second input's values."""
     target: Shape = (None,) * shape.size
-    return net.blob(net.node("Expand", net.exact(x), net.integers(shape)), target)
+    return net.blob(net.node("Expand", net.exact(x), net.vector(shape)), target)
 
 
 @layer("reverse")
