@@ -54,3 +54,15 @@ def test_constants_of_a_body_lie_in_the_outermost_graph():
     name = graph.subgraph("body").subgraph("inner").constant(np.ones(3, np.float32), "weights")
     model = load_from_string(graph.build())
     assert [tensor.name for tensor in model.graph.initializer] == [name]
+
+
+def test_each_node_has_a_name_of_its_own_so_that_onnxruntime_can_split_several_tensors():
+    graph = GraphBuilder()
+    parts = []
+    for name in ("x", "y"):
+        value = graph.input(name, "float32", (2, 3))
+        parts += [graph.node("Gather", [value, graph.constant(index)], axis=0) for index in (0, 1)]
+    graph.output(graph.node("Sum", parts), "sum", "float32")
+    ones = np.ones((2, 3), np.float32)
+    (total,) = _run(graph, {"x": ones, "y": 2 * ones})
+    np.testing.assert_array_equal(total, [6, 6, 6])

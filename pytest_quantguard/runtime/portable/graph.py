@@ -85,7 +85,7 @@ class GraphBuilder:
         from onnx import helper
 
         output = self.unique(name)
-        self._graph.node.append(helper.make_node("Identity", [value], [output]))
+        self._graph.node.append(helper.make_node("Identity", [value], [output], name=output))
         self._graph.output.append(helper.make_tensor_value_info(output, ELEMENT_TYPES[dtype], None))
         return output
 
@@ -115,6 +115,8 @@ class GraphBuilder:
             if isinstance(value, GraphBuilder):
                 attributes[key] = value._graph
         names = [self.unique(hint or operator.lower()) for _ in range(outputs)]
+        # onnxruntime 1.20 makes new names of those of nodes, and without any makes the same one twice.
+        attributes.setdefault("name", names[0])
         self._graph.node.append(helper.make_node(operator, list(inputs), names, **attributes))
         return names
 
