@@ -244,6 +244,15 @@ class MilOperation:
             return self.array(self.constant(parameter), "int64")
         return self.cast(self.tensor(parameter), "int64")
 
+    def size(self, tensor: str, axis: int) -> str:
+        """One size of a tensor of the graph, a number of type int64."""
+        end = axis + 1 if axis != -1 else 2**31
+        return self.node("Squeeze", self.node("Shape", tensor, start=axis, end=end))
+
+    def count(self, size: str) -> str:
+        """0, 1, ... up to a size of type int64."""
+        return self.node("Range", self.array(0, "int64"), size, self.array(1, "int64"))
+
     def cast(self, tensor: str, dtype: str) -> str:
         """Write a conversion to a numpy type."""
         return self.node("Cast", tensor, to=ELEMENT_TYPES[dtype])

@@ -8,14 +8,29 @@ from pytest_quantguard.runtime.portable.ml_program.registry import operation
 @operation("conv")
 def conv(op: MilOperation) -> str:
     """Convolution over one to three spatial dimensions; weight (out, in / groups, *kernel)"""
+    return _convolved(op, op.tensor("weight"))
+
+
+@operation("conv_quantized")
+def conv_quantized(op: MilOperation) -> str:
+    """Convolution whose weight is `weight` times `quant_scale` plus `quant_bias`, per output channel or alike"""
+    op.ignore("nbits")
+    if op.text("quantization_type") != "linear":
+        op.refuse(f"quantization_type '{op.text('quantization_type')}'")
+    per_channel = op.array([-1, *[1] * (op.rank("weight") - 1)], "int64")
+    scale, shift = (op.node("Reshape", op.tensor(name), per_channel) for name in ("quant_scale", "quant_bias"))
+    return _convolved(op, op.node("Add", op.node("Mul", op.tensor_as("weight", "float32"), scale), shift))
+
+
+def _convolved(op: MilOperation, weight: str) -> str:
     ones = [1] * (op.rank("x") - 2)
     kernel = op.static_shape("weight")[2:]
     strides, dilations = op.integers("strides", ones), op.integers("dilations", ones)
-    bias = [op.tensor("bias")] if op.has("bias") else []
+    bias = [op.tensor_as("bias", "float32")] if op.has("bias") else []
     return op.node(
         "Conv",
         op.tensor("x"),
-        op.tensor("weight"),
+        weight,
         *bias,
         kernel_shape=kernel,
         strides=strides,

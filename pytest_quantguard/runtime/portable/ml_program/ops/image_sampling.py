@@ -1,15 +1,13 @@
 """Reading images at computed places (MIL operations `resample` and `affine`)."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
 from pytest_quantguard.runtime.portable.ml_program.registry import operation
 
-PADDING_MODES = {"constant": "zeros", "border": "border", "reflection": "reflection", "symmetric": "reflection"}
 SAMPLING_MODES = {"bilinear": "linear", "nearest": "nearest"}
+PADDING_MODES = {"constant": "zeros", "border": "border", "reflection": "border", "symmetric": "border"}
+"""ONNX's padding by MIL's; what mirrors is computed before, since ONNX rounds to a pixel before it mirrors."""
 
 
 @operation("resample")
@@ -17,26 +15,27 @@ def resample(op: MilOperation) -> str:
     """The image at the coordinates (x, y), one image per set of coordinates"""
     op.ignore("padding_value")
     sampling, padding = op.text("sampling_mode"), op.text("padding_mode")
-    reflected = padding in ("reflection", "symmetric")
-    # onnxruntime rounds to the nearest pixel before it reflects, Core ML after: halfway they differ.
-    if sampling not in SAMPLING_MODES or padding not in PADDING_MODES or (reflected and sampling == "nearest"):
+    if sampling not in SAMPLING_MODES or padding not in PADDING_MODES:
         op.refuse(f"sampling_mode '{sampling}' with padding_mode '{padding}'")
-    height, width = op.static_shape("x")[2:]
-    sizes = np.array([width, height], np.float32)
-    scale, shift = _to_pixels(op, sizes)
-    # ONNX reflects at the middle of the outer pixels if corners are aligned, and else at their edges.
-    aligned = padding == "reflection"
-    if aligned and min(height, width) < 2:
-        op.refuse("reflection of an image of one row or column")
-    to_grid = 2 / (sizes - 1) if aligned else 2 / sizes
-    offset = -1 if aligned else 1 / sizes - 1
-    grid = op.node("Mul", op.cast(op.tensor("coordinates"), "float32"), op.array(scale * to_grid, "float32"))
-    grid = op.node("Add", grid, op.array(shift * to_grid + offset, "float32"))
-    # ONNX pads with zeros only: the image is moved there and back.
-    value = op.like("x", op.number("padding_value", 0.0) if padding == "constant" else 0.0)
-    moved = op.node("Sub", op.tensor("x"), value)
+    shape = op.node("Shape", op.tensor("x"))
+    sizes = op.cast(op.node("Gather", shape, op.array([3, 2], "int64")), "float32")
+    pixels = _pixels(op, sizes)
+    if padding == "reflection":
+        last = op.node("Sub", sizes, op.array(1, "float32"))
+        pixels = reflected(op, pixels, op.array(0, "float32"), last)
+    elif padding == "symmetric":
+        pixels = reflected(op, pixels, op.array(-0.5, "float32"), sizes)
+    if sampling == "nearest":
+        pixels = op.node("Round", pixels)
+    # ONNX counts from -1 to 1 between the edges of the outer pixels.
+    grid = op.node("Mul", op.node("Add", pixels, op.array(0.5, "float32")), op.array(2, "float32"))
+    grid = op.node("Sub", op.node("Div", grid, sizes), op.array(1, "float32"))
     modes = {"mode": SAMPLING_MODES[sampling], "padding_mode": PADDING_MODES[padding]}
-    return op.node("Add", op.node("GridSample", moved, grid, align_corners=int(aligned), **modes), value)
+    if padding != "constant":
+        return op.node("GridSample", op.tensor("x"), grid, **modes)
+    # ONNX pads with zeros only: the image is moved there and back.
+    value = op.like("x", op.number("padding_value", 0.0))
+    return op.node("Add", op.node("GridSample", op.node("Sub", op.tensor("x"), value), grid, **modes), value)
 
 
 @operation("affine")
@@ -62,15 +61,29 @@ def affine(op: MilOperation) -> str:
     return op.node("GridSample", op.tensor("x"), op.node("Expand", grid, shape), mode="linear", align_corners=1)
 
 
-def _to_pixels(op: MilOperation, sizes: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Factor and offset that turn coordinates (x, y) into pixel positions, where 0 is the middle of the first."""
+def reflected(op: MilOperation, points: str, low: str, extent: str) -> str:
+    """Points mirrored at `low` and at `low + extent` as often as it takes; an extent of 0 leaves `low`."""
+    period = op.node("Mul", extent, op.array(2, "float32"))
+    # The remainder of a division by 0 would be no number.
+    divisor = op.node("Max", period, op.array(1e-6, "float32"))
+    rest = op.node("Mod", op.node("Abs", op.node("Sub", points, low)), divisor, fmod=1)
+    rest = op.node("Max", op.node("Min", rest, op.node("Sub", period, rest)), op.array(0, "float32"))
+    return op.node("Add", rest, low)
+
+
+def _pixels(op: MilOperation, sizes: str) -> str:
+    """The coordinates (x, y) as pixel positions: 0 is the middle of the first; `sizes` are (width, height)."""
     mode, aligned = op.text("coordinates_mode"), op.flag("align_corners")
-    extent = sizes - 1 if aligned else sizes
-    edge = np.zeros(2) if aligned else np.full(2, -0.5)
+    coordinates = op.tensor_as("coordinates", "float32")
     if mode == "unnormalized":
-        return np.ones(2), np.zeros(2)
-    if mode == "normalized_zero_to_one":
-        return extent, edge
+        return coordinates
     if mode == "normalized_minus_one_to_one":
-        return extent / 2, extent / 2 + edge
-    op.refuse(f"coordinates_mode '{mode}'")
+        coordinates = op.node("Add", coordinates, op.array(1, "float32"))
+        coordinates = op.node("Mul", coordinates, op.array(0.5, "float32"))
+    elif mode != "normalized_zero_to_one":
+        op.refuse(f"coordinates_mode '{mode}'")
+    # From the middle of the first pixel to that of the last one, or from edge to edge.
+    one, half = op.array(1, "float32"), op.array(0.5, "float32")
+    if aligned:
+        return op.node("Mul", coordinates, op.node("Sub", sizes, one))
+    return op.node("Sub", op.node("Mul", coordinates, sizes), half)

@@ -9,12 +9,11 @@ from pytest_quantguard.runtime.portable.ml_program.registry import operation
 @operation("batch_norm")
 def batch_norm(op: MilOperation) -> str:
     """gamma * (x - mean) / sqrt(variance + epsilon) + beta, per channel (dimension 1)"""
-    channels = op.constant("mean").size
     return op.node(
         "BatchNormalization",
         op.tensor("x"),
-        _vector(op, "gamma", channels, 1),
-        _vector(op, "beta", channels, 0),
+        _per_channel(op, "gamma", 1),
+        _per_channel(op, "beta", 0),
         op.tensor("mean"),
         op.tensor("variance"),
         epsilon=op.number("epsilon", 1e-5),
@@ -24,14 +23,11 @@ def batch_norm(op: MilOperation) -> str:
 @operation("instance_norm")
 def instance_norm(op: MilOperation) -> str:
     """Each channel of each sample by its own mean and variance"""
-    channels = op.shape("x")[1]
-    if channels is None:
-        op.refuse("a flexible number of channels")
     return op.node(
         "InstanceNormalization",
         op.tensor("x"),
-        _vector(op, "gamma", channels, 1),
-        _vector(op, "beta", channels, 0),
+        _per_channel(op, "gamma", 1),
+        _per_channel(op, "beta", 0),
         epsilon=op.number("epsilon", 1e-5),
     )
 
@@ -78,24 +74,28 @@ def local_response_norm(op: MilOperation) -> str:
     """x / (k + alpha / size * sum of squares over neighbouring channels) ^ beta
 
     The channels are those of PyTorch: size // 2 before, (size - 1) // 2 after. ONNX's operator differs for even
-    sizes and takes four dimensions only. For three dimensions MIL's definition says the same, but coremltools'
-    test expects neighbours along the first dimension: refused.
+    sizes and takes four dimensions only. Of three dimensions coremltools' test normalizes along the first.
     """
-    x, rank = op.tensor("x"), op.rank("x")
-    if rank < 4:
-        op.refuse(f"an input of {rank} dimensions")
-    size = op.integer("size")
-    before, after = [0] * rank, [0] * rank
-    before[1], after[1] = size // 2, (size - 1) // 2
+    x, rank, size = op.tensor("x"), op.rank("x"), op.integer("size")
+    shape = op.node("Shape", x)
+    if rank == 3:
+        x = op.node("Unsqueeze", x, op.array([0], "int64"))
     # As a mean along one dimension: (n, C, ...) becomes (n, 1, C, rest), padded with zeros.
-    padded = op.node("Pad", op.node("Mul", x, x), op.array(before + after, "int64"))
-    flat = op.node("Unsqueeze", op.node("Reshape", padded, op.array([0, 0, -1], "int64")), op.array([1], "int64"))
-    means = op.node("AveragePool", flat, kernel_shape=[size, 1])
-    means = op.node("Reshape", means, op.node("Shape", x))
+    flat = op.node("Reshape", op.node("Mul", x, x), op.array([0, 0, -1], "int64"))
+    flat = op.node("Unsqueeze", flat, op.array([1], "int64"))
+    pads = op.array([0, 0, size // 2, 0, 0, 0, (size - 1) // 2, 0], "int64")
+    means = op.node("AveragePool", op.node("Pad", flat, pads), kernel_shape=[size, 1])
+    means = op.node("Reshape", means, shape)
     factor = op.node("Mul", means, op.array(op.number("alpha", 1e-4), "float32"))
     base = op.node("Add", factor, op.array(op.number("k", 1.0), "float32"))
-    return op.node("Div", x, op.node("Pow", base, op.array(op.number("beta", 0.75), "float32")))
+    return op.node("Div", op.tensor("x"), op.node("Pow", base, op.array(op.number("beta", 0.75), "float32")))
 
 
-def _vector(op: MilOperation, parameter: str, size: int, default: float) -> str:
-    return op.tensor(parameter) if op.has(parameter) else op.array(np.full(size, default), "float32")
+def _per_channel(op: MilOperation, parameter: str, default: float) -> str:
+    """A vector with a number for each channel of x."""
+    if op.has(parameter):
+        return op.tensor(parameter)
+    channels = op.shape("x")[1]
+    if channels is not None:
+        return op.array(np.full(channels, default), "float32")
+    return op.node("Expand", op.array(default, "float32"), op.node("Shape", op.tensor("x"), start=1, end=2))

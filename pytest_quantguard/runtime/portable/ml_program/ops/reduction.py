@@ -19,13 +19,15 @@ SAME_FUNCTION = {
 
 def _writer(operator: str) -> Writer:
     def write(op: MilOperation) -> str:
-        axes = []
-        if op.has("axes"):
-            numbers = op.integers("axes")
-            if not numbers:
-                op.refuse("an empty list of axes")
-            axes = [op.array(numbers, "int64")]
-        return op.node(operator, op.tensor("x"), *axes, keepdims=int(op.flag("keep_dims")))
+        keep = op.flag("keep_dims")
+        if not op.has("axes"):
+            return op.node(operator, op.tensor("x"), keepdims=int(keep))
+        axes = op.integers("axes")
+        if not axes:
+            # ONNX would reduce all of them: the function of each element by itself is wanted.
+            alone = op.node("Unsqueeze", op.tensor("x"), op.array([-1], "int64"))
+            return op.node(operator, alone, op.array([-1], "int64"), keepdims=0)
+        return op.node(operator, op.tensor("x"), op.array(axes, "int64"), keepdims=int(keep))
 
     return write
 

@@ -22,7 +22,7 @@ def slice_update(op: MilOperation) -> str:
     """x with the part that slice_by_index reads replaced (iOS 18)"""
     x, flat = op.tensor("x"), op.array([-1], "int64")
     shape = op.node("Shape", x)
-    count = op.node("Range", op.array(0, "int64"), op.node("Size", x), op.array(1, "int64"))
+    count = op.count(op.node("Size", x))
     places = op.node("Reshape", _sliced(op, op.node("Reshape", count, shape)), flat)
     update = op.node("Reshape", op.tensor("update"), flat)
     return op.node("Reshape", op.node("ScatterElements", op.node("Reshape", x, flat), places, update), shape)
@@ -66,11 +66,12 @@ def split(op: MilOperation) -> list[str]:
 def sliding_windows(op: MilOperation) -> str:
     """All windows of a size along an axis, as a new dimension behind it"""
     axis = op.axis("axis", op.rank("x"))
-    length, size, stride = op.shape("x")[axis], op.integer("size"), op.integer("stride", 1)
-    if length is None:
-        op.refuse("a flexible shape")
-    starts = np.arange(0, length - size + 1, stride)
-    return op.node("Gather", op.tensor("x"), op.array(starts[:, None] + np.arange(size), "int64"), axis=axis)
+    size, stride = op.integer("size"), op.integer("stride", 1)
+    end = op.node("Sub", op.size(op.tensor("x"), axis), op.array(size - 1, "int64"))
+    starts = op.node("Range", op.array(0, "int64"), end, op.array(stride, "int64"))
+    starts = op.node("Unsqueeze", starts, op.array([1], "int64"))
+    places = op.node("Add", starts, op.array(range(size), "int64"))
+    return op.node("Gather", op.tensor("x"), places, axis=axis)
 
 
 @operation("reverse")
@@ -89,9 +90,7 @@ def reverse_sequence(op: MilOperation) -> str:
     """The first elements along an axis in reverse order, as many as `lengths` says for each entry of the batch"""
     x, rank = op.tensor("x"), op.rank("x")
     axis, batch_axis = op.axis("seq_axis", rank, 0), op.axis("batch_axis", rank, 0)
-    size = op.node("Squeeze", op.node("Shape", x, start=axis, end=axis + 1))
-    index = op.node("Range", op.array(0, "int64"), size, op.array(1, "int64"))
-    index = op.node("Reshape", index, _vector_shape(op, axis))
+    index = op.node("Reshape", op.count(op.size(x, axis)), _vector_shape(op, axis))
     lengths = op.node("Reshape", op.int64("lengths"), _vector_shape(op, batch_axis))
     reversed_index = op.node("Sub", op.node("Sub", lengths, op.array(1, "int64")), index)
     places = op.node("Where", op.node("Less", index, lengths), reversed_index, index)

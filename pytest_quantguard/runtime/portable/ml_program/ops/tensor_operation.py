@@ -51,10 +51,9 @@ def one_hot(op: MilOperation) -> str:
     axis = op.axis("axis", rank, -1)
     indices = op.node("Unsqueeze", op.int64("indices"), op.array([axis], "int64"))
     size = op.node("Squeeze", op.int64("one_hot_vector_size"))
-    places = op.node("Range", op.array(0, "int64"), size, op.array(1, "int64"))
     broadcast = [1] * rank
     broadcast[axis] = -1
-    places = op.node("Reshape", places, op.array(broadcast, "int64"))
+    places = op.node("Reshape", op.count(size), op.array(broadcast, "int64"))
     on = op.tensor("on_value") if op.has("on_value") else op.array(1, "int32")
     off = op.tensor("off_value") if op.has("off_value") else op.array(0, "int32")
     chosen = op.node("Equal", indices, places)
@@ -69,11 +68,7 @@ def band_part(op: MilOperation) -> str:
     """The last two dimensions with zeros outside a band of diagonals; a negative width keeps that side"""
     x = op.tensor("x")
     lower, upper = op.integer("lower", -1), op.integer("upper", -1)
-    zero, one = op.array(0, "int64"), op.array(1, "int64")
-    rows, columns = (
-        op.node("Range", zero, op.node("Squeeze", op.node("Shape", x, start=start, end=end)), one)
-        for start, end in ((-2, -1), (-1, 2**31))
-    )
+    rows, columns = (op.count(op.size(x, axis)) for axis in (-2, -1))
     below = op.node("Sub", op.node("Unsqueeze", rows, op.array([1], "int64")), columns)
     kept = op.array(True, "bool")
     if lower >= 0:
@@ -122,12 +117,9 @@ def concat(op: MilOperation) -> str:
         return op.node("Concat", *tensors, axis=axis)
     stacked = [op.node("Unsqueeze", tensor, op.array([axis + 1], "int64")) for tensor in tensors]
     joined = op.node("Concat", *stacked, axis=axis + 1)
-    if rank == 1:
-        return op.node("Reshape", joined, op.array([-1], "int64"))
-    sizes = op.shape("values")
-    if None in (sizes[:axis] + sizes[axis + 1 :]):
-        op.refuse("interleave over a flexible shape")
-    return op.node("Reshape", joined, op.array([*sizes[:axis], -1, *sizes[axis + 1 :]], "int64"))
+    sizes = op.node("Shape", tensors[0])
+    longer = op.array([len(tensors) if index == axis else 1 for index in range(rank)], "int64")
+    return op.node("Reshape", joined, op.node("Mul", sizes, longer))
 
 
 @operation("stack")
