@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ml_program_makers import make_spec, run_program, run_spec
 
+from pytest_quantguard.errors import UnsupportedModelError
 from pytest_quantguard.quiet import import_coremltools
 
 import_coremltools()
@@ -92,3 +93,21 @@ def test_a_branch_may_give_a_list(tmp_path):
 
     for x in (A, -A):
         np.testing.assert_array_equal(run_program(build, {"x": x}, tmp_path), np.maximum(x, 0))
+
+
+def test_a_write_very_far_behind_the_end_fails_before_it_takes_the_memory(tmp_path):
+    def build(x):
+        items = mb.make_list(init_length=1, elem_shape=(2,))
+        return mb.list_length(ls=mb.list_write(ls=items, index=mb.cast(x=x, dtype="int32"), value=A))
+
+    assert run_program(build, {"x": np.float32([9])}, tmp_path) == [10]
+    with pytest.raises(Exception, match="invalid indice found, indice = 268435456"):
+        run_program(build, {"x": np.float32([2**28])}, tmp_path)
+
+
+def test_a_list_that_would_take_all_memory_is_refused(tmp_path):
+    def build(x):
+        return mb.list_write(ls=mb.make_list(init_length=2**26, elem_shape=(2,)), index=0, value=x)
+
+    with pytest.raises(UnsupportedModelError, match="a list of 67108864 elements is not supported"):
+        run_program(build, {"x": A}, tmp_path)

@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 from ml_program_makers import make_spec, run_program
 
+from pytest_quantguard.errors import UnsupportedModelError
 from pytest_quantguard.quiet import import_coremltools
 from pytest_quantguard.runtime.portable.ml_program.translator import translate
 
@@ -130,3 +131,8 @@ def test_the_shape_may_be_computed(tmp_path):
         return mb.random_normal(shape=mb.cast(x=x, dtype="int32"), seed=1)
 
     assert run_program(build, {"x": np.float32([2, 3, 1])}, tmp_path).shape == (2, 3, 1)
+
+
+def test_more_numbers_than_the_memory_holds_are_refused(tmp_path):
+    with pytest.raises(UnsupportedModelError, match=r"a random tensor of shape \(8192, 8193\) is not supported"):
+        draw(lambda: mb.random_uniform(shape=np.int32([8192, 8193])), tmp_path)

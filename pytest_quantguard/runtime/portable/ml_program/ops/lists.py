@@ -4,12 +4,18 @@ All elements have one shape, so a list is a tensor with an element per row. What
 grows where something is written behind its end, also one that should not.
 """
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from pytest_quantguard.errors import ModelFileError
 from pytest_quantguard.runtime.portable.ml_program.mil_types import COMPUTED_TYPES
 from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
 from pytest_quantguard.runtime.portable.ml_program.registry import operation
+
+# A damaged program must not exhaust the memory.
+MOST_NUMBERS = 2**26
 
 
 @operation("make_list")
@@ -22,6 +28,8 @@ def make_list(op: MilOperation) -> str:
     sizes = [
         0 if isinstance(value.constant, str) else _size(op, value.constant) for value in op.values("elem_shape")
     ]
+    if op.is_constant("init_length") and op.integer("init_length") > _most_rows(sizes):
+        op.refuse(f"a list of {op.integer('init_length')} elements")
     length = op.int64("init_length") if op.has("init_length") else op.array(1, "int64")
     shape = op.node("Concat", _vector(op, length), op.array(sizes, "int64"), axis=0)
     return op.node("Expand", op.array(0, COMPUTED_TYPES[dtype]), shape)
@@ -73,10 +81,17 @@ def _with_room(op: MilOperation, elements: str, indices: str, rows: str) -> str:
     zero = op.array([0], "int64")
     # The zero is for a scatter of no rows at all.
     ends = op.node("Concat", op.node("Add", indices, op.array([1], "int64")), zero, axis=0)
-    needed = op.node("Concat", op.node("ReduceMax", ends, keepdims=1), op.node("Shape", rows, start=1), axis=0)
+    # A write far behind the end finds no room, and the run fails.
+    most = op.array([_most_rows(op.shape("ls")[1:])], "int64")
+    length = op.node("Min", op.node("ReduceMax", ends, keepdims=1), most)
+    needed = op.node("Concat", length, op.node("Shape", rows, start=1), axis=0)
     missing = op.node("Max", op.node("Sub", needed, shape), zero)
     pads = op.node("Concat", op.node("Mul", shape, zero), missing, axis=0)
     return op.node("Pad", elements, pads)
+
+
+def _most_rows(sizes: Sequence[int | None]) -> int:
+    return MOST_NUMBERS // max(1, math.prod(size or 1 for size in sizes))
 
 
 def _vector(op: MilOperation, number: str) -> str:

@@ -1,10 +1,15 @@
 """Random numbers (MIL family `random`); see `random_numbers` for what they depend on."""
 
+import math
+
 import numpy as np
 
 from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
 from pytest_quantguard.runtime.portable.ml_program.random_numbers import RandomNumbers, random_key
 from pytest_quantguard.runtime.portable.ml_program.registry import operation
+
+# A damaged program must not exhaust the memory.
+MOST_NUMBERS = 2**26
 
 
 @operation("random_uniform", foldable=False)
@@ -43,5 +48,8 @@ def random_categorical(op: MilOperation) -> str:
 
 
 def _source(op: MilOperation) -> RandomNumbers:
+    declared = op.output_types[0]
+    if declared and declared.shape and math.prod(size or 1 for size in declared.shape) > MOST_NUMBERS:
+        op.refuse(f"a random tensor of shape {declared.shape}")
     key = random_key(op.integer("seed", -1), op.output_names[0])
     return RandomNumbers(op.node, op.graph.constant, key, op.turn)
