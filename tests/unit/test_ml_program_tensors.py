@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from ml_program_makers import make_spec, run_program, run_spec
 
-from pytest_quantguard.errors import UnsupportedModelError
 from pytest_quantguard.quiet import import_coremltools
 
 import_coremltools()
@@ -191,14 +190,3 @@ def test_flexible_shapes_run_in_several_sizes(tmp_path):
         x = IMAGE[:1, :, :height, :width].copy()
         fixed = run_program(build, {"x": x}, tmp_path)
         np.testing.assert_allclose(run_spec(spec, {"x": x}, tmp_path)[0], fixed, rtol=1e-5)
-
-
-def test_a_dilated_same_padding_over_a_flexible_shape_is_refused(tmp_path):
-    weight = RNG.normal(size=(8, 4, 3, 3)).astype(np.float32)
-
-    def build(x):
-        return mb.conv(x=x, weight=weight, pad_type="same", strides=[2, 2], dilations=[2, 2], name="wide")
-
-    spec = make_spec(build, {"x": ((1, 4, None, None), "float32")}, tmp_path)
-    with pytest.raises(UnsupportedModelError, match=r"^operation 'conv' \(output 'wide'\): a dilated kernel"):
-        run_spec(spec, {}, tmp_path)

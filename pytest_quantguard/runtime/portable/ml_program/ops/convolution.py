@@ -1,7 +1,7 @@
 """Convolutions (MIL family `conv`)."""
 
 from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
-from pytest_quantguard.runtime.portable.ml_program.ops.padding import padding_attributes, split_same
+from pytest_quantguard.runtime.portable.ml_program.ops.padding import padded_input, split_same
 from pytest_quantguard.runtime.portable.ml_program.registry import operation
 
 
@@ -27,16 +27,17 @@ def _convolved(op: MilOperation, weight: str) -> str:
     kernel = op.static_shape("weight")[2:]
     strides, dilations = op.integers("strides", ones), op.integers("dilations", ones)
     bias = [op.tensor_as("bias", "float32")] if op.has("bias") else []
+    x, padding = padded_input(op, kernel, strides, dilations)
     return op.node(
         "Conv",
-        op.tensor("x"),
+        x,
         weight,
         *bias,
         kernel_shape=kernel,
         strides=strides,
         dilations=dilations,
         group=op.integer("groups", 1),
-        **padding_attributes(op, kernel, strides, dilations),
+        **padding,
     )
 
 
@@ -47,6 +48,15 @@ def conv_transpose(op: MilOperation) -> str:
     kernel = op.static_shape("weight")[2:]
     strides, dilations = op.integers("strides", ones), op.integers("dilations", ones)
     extents = [(length - 1) * dilation + 1 for length, dilation in zip(kernel, dilations, strict=True)]
+    attributes = {
+        "kernel_shape": kernel,
+        "strides": strides,
+        "dilations": dilations,
+        "group": op.integer("groups", 1),
+    }
+    if op.has("output_shape") and None in op.shape("x")[2:]:
+        full = op.node("ConvTranspose", op.tensor("x"), op.tensor("weight"), **attributes)
+        return _with_bias(op, _fitted(op, full))
     pads = _cropped(op, extents, strides)
     bias = [op.tensor("bias")] if op.has("bias") else []
     return op.node(
@@ -54,13 +64,33 @@ def conv_transpose(op: MilOperation) -> str:
         op.tensor("x"),
         op.tensor("weight"),
         *bias,
-        kernel_shape=kernel,
-        strides=strides,
-        dilations=dilations,
-        group=op.integer("groups", 1),
         pads=[max(before, 0) for before, _ in pads] + [max(after, 0) for _, after in pads],
         output_padding=[max(-after, 0) for _, after in pads],
+        **attributes,
     )
+
+
+def _fitted(op: MilOperation, full: str) -> str:
+    """A full output of unknown size, cropped or lengthened to `output_shape` as `_cropped` says."""
+    wanted = op.integers("output_shape")[2:]
+    total = op.node("Sub", op.node("Shape", full, start=2), op.array(wanted, "int64"))
+    before = op.array(op.integers("pad", [0] * 2 * len(wanted))[::2], "int64")
+    pad_type = op.text("pad_type", "valid")
+    if pad_type == "same":
+        half = op.node("Div", total, op.array(2, "int64"))
+        before = op.node("Max", half, op.array(0, "int64"))
+    elif pad_type == "valid":
+        before = op.array([0] * len(wanted), "int64")
+    pads = op.node("Concat", before, op.node("Sub", total, before), axis=0)
+    axes = op.array(range(2, 2 + len(wanted)), "int64")
+    return op.node("Pad", full, op.node("Neg", pads), "", axes)
+
+
+def _with_bias(op: MilOperation, tensor: str) -> str:
+    if not op.has("bias"):
+        return tensor
+    shape = op.array([-1, *[1] * (op.rank("x") - 2)], "int64")
+    return op.node("Add", tensor, op.node("Reshape", op.tensor("bias"), shape))
 
 
 def _cropped(op: MilOperation, extents: list[int], strides: list[int]) -> list[tuple[int, int]]:

@@ -26,16 +26,29 @@ def same_padding(size: int | None, extent: int, stride: int) -> int | None:
     return max((-(-size // stride) - 1) * stride + extent - size, 0)
 
 
-def padding_attributes(
+def padded_input(
     op: MilOperation, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> dict[str, Any]:
-    """The ONNX attributes `pads` or `auto_pad` of a convolution or pooling with input `x`."""
+) -> tuple[str, dict[str, Any]]:
+    """The input `x` of a convolution, and the ONNX attributes that say how to pad it."""
+    x = op.tensor("x")
     pads = spatial_padding(op, kernel, strides, dilations)
     if pads is not None:
-        return {"pads": [before for before, _ in pads] + [after for _, after in pads]}
-    if any(dilation != 1 for dilation in dilations):
-        op.refuse("a dilated kernel with padding 'same' over a flexible shape")
-    return {"auto_pad": AUTO_PAD[op.text("pad_type")]}
+        return x, {"pads": [before for before, _ in pads] + [after for _, after in pads]}
+    pad_type = op.text("pad_type")
+    if all(dilation == 1 for dilation in dilations):
+        return x, {"auto_pad": AUTO_PAD[pad_type]}
+    # onnxruntime works out no padding of dilated kernels: zeros are added before, as many as `same_padding` says.
+    extents = [(length - 1) * dilation + 1 for length, dilation in zip(kernel, dilations, strict=True)]
+    sizes, step = op.node("Shape", x, start=2), op.array(strides, "int64")
+    last = op.node("Div", op.node("Sub", sizes, op.array(1, "int64")), step)
+    reach = op.node("Add", op.node("Mul", last, step), op.array(extents, "int64"))
+    total = op.node("Max", op.node("Sub", reach, sizes), op.array(0, "int64"))
+    small = op.node("Div", total, op.array(2, "int64"))
+    ends = [small, op.node("Sub", total, small)]
+    if pad_type == "same_lower":
+        ends.reverse()
+    axes = op.array(range(2, 2 + len(kernel)), "int64")
+    return op.node("Pad", x, op.node("Concat", *ends, axis=0), "", axes), {}
 
 
 def spatial_padding(

@@ -4,95 +4,141 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
-from pytest_quantguard.runtime.portable.ml_program.ops.padding import padding_attributes, spatial_padding
+from pytest_quantguard.runtime.portable.ml_program.ops.padding import AUTO_PAD, spatial_padding
 from pytest_quantguard.runtime.portable.ml_program.registry import operation
 
 
 @dataclass(frozen=True)
 class Window:
-    """The attributes of an ONNX pooling, and what `ceil_mode` added to them.
+    """Where a pooling looks.
 
     Args:
-        attributes: kernel_shape, strides and pads (or auto_pad).
-        size: elements of the kernel.
-        overhang: per spatial dimension the elements past the padded input that the last window covers.
+        kernel: its size per spatial dimension.
+        strides: the steps from window to window.
+        pads: the padding before and after each dimension; None when ONNX works it out at run time.
+        overhang: how far `ceil_mode` lets the last windows reach past the padded input; None when that is known
+            at run time only.
     """
 
-    attributes: dict[str, object]
-    size: int
-    overhang: list[int]
+    kernel: list[int]
+    strides: list[int]
+    pads: list[tuple[int, int]] | None
+    overhang: list[int] | None
+
+    @property
+    def shape(self) -> dict[str, list[int]]:
+        """The ONNX attributes without the padding."""
+        return {"kernel_shape": self.kernel, "strides": self.strides}
 
 
 @operation("max_pool")
 def max_pool(op: MilOperation) -> str:
     """The largest value of each window; padding never wins"""
-    return op.node("MaxPool", op.tensor("x"), **_window(op).attributes)
+    window = _window(op)
+    attributes = _attributes(op, window)
+    if attributes is not None:
+        return op.node("MaxPool", op.tensor("x"), **attributes)
+    padded = _padded(op, op.tensor("x"), window, -math.inf, -math.inf)
+    return op.node("MaxPool", padded, **window.shape)
 
 
 @operation("avg_pool")
 def avg_pool(op: MilOperation) -> str:
     """The mean of each window, with or without the padding"""
-    window = _window(op)
-    exclude = op.flag("exclude_padding_from_average")
-    mean = op.node("AveragePool", op.tensor("x"), count_include_pad=int(not exclude), **window.attributes)
-    if exclude or not any(window.overhang):
-        return mean
+    window, exclude = _window(op), op.flag("exclude_padding_from_average")
+    attributes = _attributes(op, window)
     # As in PyTorch, what a window covers beyond the padding does not count.
-    counts = _covered(op, window)
-    return op.node("Mul", mean, op.array(window.size / counts, "float32"))
+    if attributes is not None and (exclude or not any(window.overhang or [])):
+        return op.node("AveragePool", op.tensor("x"), count_include_pad=int(not exclude), **attributes)
+    sizes = op.node("Shape", op.tensor("x"), start=2)
+    ones = op.node("Expand", op.array(1, "float32"), op.node("Concat", op.array([1, 1], "int64"), sizes, axis=0))
+    total = op.node("AveragePool", _padded(op, op.tensor("x"), window, 0.0, 0.0), **window.shape)
+    counted = op.node("AveragePool", _padded(op, ones, window, float(not exclude), 0.0), **window.shape)
+    # A window of nothing but padding has the mean 0.
+    return op.node("Div", total, op.node("Max", counted, op.array(np.finfo(np.float32).tiny, "float32")))
 
 
 @operation("l2_pool")
 def l2_pool(op: MilOperation) -> str:
     """The square root of the sum of squares of each window"""
     window = _window(op)
-    x = op.tensor("x")
-    mean = op.node("AveragePool", op.node("Mul", x, x), count_include_pad=1, **window.attributes)
-    return op.node("Sqrt", op.node("Mul", mean, op.array(window.size, "float32")))
+    squares = op.node("Mul", op.tensor("x"), op.tensor("x"))
+    attributes = _attributes(op, window)
+    if attributes is not None:
+        mean = op.node("AveragePool", squares, count_include_pad=1, **attributes)
+    else:
+        mean = op.node("AveragePool", _padded(op, squares, window, 0.0, 0.0), **window.shape)
+    return op.node("Sqrt", op.node("Mul", mean, op.array(math.prod(window.kernel), "float32")))
 
 
 def _window(op: MilOperation) -> Window:
     kernel = op.integers("kernel_sizes")
     ones = [1] * len(kernel)
     strides = op.integers("strides", ones)
-    overhang = [0] * len(kernel)
-    attributes = padding_attributes(op, kernel, strides, ones)
-    if op.flag("ceil_mode") and any(stride > 1 for stride in strides):
-        pads = spatial_padding(op, kernel, strides, ones)
-        sizes = op.static_shape("x")[2:]
-        assert pads is not None
-        overhang = [_overhang(op, *numbers) for numbers in zip(sizes, kernel, strides, pads, strict=True)]
-        ends = [after + extra for (_, after), extra in zip(pads, overhang, strict=True)]
-        attributes = {"pads": [before for before, _ in pads] + ends}
-    padding = attributes.get("pads", [])
-    if any(pad >= length for pad, length in zip(padding, kernel * 2, strict=False)):
-        op.refuse("padding that is as large as the kernel")
-    return Window({"kernel_shape": kernel, "strides": strides, **attributes}, math.prod(kernel), overhang)
+    pads = spatial_padding(op, kernel, strides, ones)
+    if not op.flag("ceil_mode"):
+        return Window(kernel, strides, pads, [0] * len(kernel))
+    sizes = [size for size in op.shape("x")[2:] if size is not None]
+    if len(sizes) < len(kernel) or pads is None:
+        return Window(kernel, strides, pads, None)
+    overhang = [_overhang(op, *numbers) for numbers in zip(sizes, kernel, strides, pads, strict=True)]
+    return Window(kernel, strides, pads, overhang)
+
+
+def _attributes(op: MilOperation, window: Window) -> dict[str, object] | None:
+    """The ONNX attributes of a window; None where ONNX cannot say it."""
+    if window.overhang is None:
+        return None
+    if window.pads is None:
+        return {**window.shape, "auto_pad": AUTO_PAD[op.text("pad_type")]}
+    pads = [before for before, _ in window.pads]
+    pads += [after + extra for (_, after), extra in zip(window.pads, window.overhang, strict=True)]
+    if any(not 0 <= pad < length for pad, length in zip(pads, window.kernel * 2, strict=True)):
+        return None
+    return {**window.shape, "pads": pads}
 
 
 def _overhang(op: MilOperation, size: int, length: int, stride: int, pads: tuple[int, int]) -> int:
-    """How far the last window of `ceil_mode` reaches past the padded input (docstring of MIL's avg_pool)."""
+    """How far the last window of `ceil_mode` reaches past the padded input (docstring of MIL's avg_pool).
+
+    A negative number is the padding that no window covers.
+    """
     padded = size + sum(pads)
     steps = -(-(padded - length) // stride)
     if steps * stride >= size + pads[0]:
         if not sum(pads):
             op.refuse("ceil_mode with a window that lies outside the input")
         steps -= 1
-    return max(steps * stride + length - padded, 0)
+    return steps * stride + length - padded
 
 
-def _covered(op: MilOperation, window: Window) -> NDArray[np.float32]:
-    """How many elements of the padded input each window covers, shaped to broadcast over batch and channels."""
-    kernel, strides = op.integers("kernel_sizes"), op.integers("strides", [1] * len(window.overhang))
-    pads = window.attributes["pads"]
-    assert isinstance(pads, list)
-    counts = np.ones((), np.float32)
-    for index, (length, stride, extra) in enumerate(zip(kernel, strides, window.overhang, strict=True)):
-        padded = op.static_shape("x")[2 + index] + pads[index] + pads[index + len(kernel)]
-        starts = np.arange(0, padded - length + 1, stride)
-        covered = np.minimum(starts + length, padded - extra) - starts
-        counts = counts[..., None] * covered
-    return counts
+def _padded(op: MilOperation, tensor: str, window: Window, value: float, beyond: float) -> str:
+    """A tensor with the padding as elements of a value, and behind it the overhang as elements of another."""
+    axes = op.array(range(2, 2 + len(window.kernel)), "int64")
+    if window.pads is None:
+        op.refuse("ceil_mode with padding 'same' over a flexible shape")
+    befores, afters = zip(*window.pads, strict=True)
+    pads = op.array([*befores, *afters], "int64")
+    result = op.node("Pad", tensor, pads, op.array(value, "float32"), axes)
+    none = op.array([0] * len(window.kernel), "int64")
+    extra = op.array(window.overhang, "int64") if window.overhang is not None else _late_overhang(op, window)
+    margins = op.node("Concat", none, extra, axis=0)
+    return op.node("Pad", result, margins, op.array(beyond, "float32"), axes)
+
+
+def _late_overhang(op: MilOperation, window: Window) -> str:
+    """`_overhang` of all dimensions, computed at run time."""
+    assert window.pads is not None
+    befores, afters = (np.array(numbers) for numbers in zip(*window.pads, strict=True))
+    kernel, strides = np.array(window.kernel), np.array(window.strides)
+    sizes = op.node("Shape", op.tensor("x"), start=2)
+    step = op.array(strides, "int64")
+    reach = op.node("Add", sizes, op.array(befores + afters - kernel, "int64"))
+    steps = op.node("Div", op.node("Add", reach, op.array(strides - 1, "int64")), step)
+    start = op.node("Mul", steps, step)
+    outside = op.node("GreaterOrEqual", start, op.node("Add", sizes, op.array(befores, "int64")))
+    outside = op.node("And", outside, op.array(befores + afters > 0, "bool"))
+    start = op.node("Where", outside, op.node("Sub", start, step), start)
+    return op.node("Sub", start, reach)

@@ -4,6 +4,7 @@ from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
 from pytest_quantguard.runtime.portable.ml_program.registry import operation
 
 IOS17_OPSET = 7
+END = 2**31 - 1
 
 
 @operation("reshape")
@@ -16,31 +17,26 @@ def reshape(op: MilOperation) -> str:
     if not op.is_constant("shape"):
         return op.node("Reshape", x, op.int64("shape"))
     target = op.integers("shape")
-    if op.opset >= IOS17_OPSET and 0 in target:
-        sizes = op.shape("x")
-        for index in range(len(target)):
-            position = len(sizes) - len(target) + index
-            if target[index] == 0 and position < 0:
-                target[index] = 1
-            elif target[index] == 0 and position != index:
-                size = sizes[position]
-                target[index] = (
-                    size if size is not None else op.refuse("a 0 in the shape for a flexible dimension")
-                )
-    return op.node("Reshape", x, op.array(target, "int64"))
+    if op.opset < IOS17_OPSET or 0 not in target:
+        return op.node("Reshape", x, op.array(target, "int64"))
+    # The sizes of x, with ones before them where the target is longer.
+    longer = op.node("Concat", op.array([1] * len(target), "int64"), op.node("Shape", x), axis=0)
+    kept = op.node("Slice", longer, op.array([-len(target)], "int64"), op.array([END], "int64"))
+    inherited = op.array([size == 0 for size in target], "bool")
+    return op.node("Reshape", x, op.node("Where", inherited, kept, op.array(target, "int64")))
 
 
 @operation("reshape_like")
 def reshape_like(op: MilOperation) -> str:
     """x in a shape made of parts of other tensors' shapes"""
-    target: list[int | None] = []
-    bounds = zip(op.values("begins"), op.values("ends"), op.values("end_masks"), strict=True)
-    for index, (begin, end, open_end) in enumerate(bounds):
-        stop = None if open_end.constant else int(end.constant)
-        target += op.shape("ref_tensors", index)[int(begin.constant) : stop]
-    if None in target:
-        op.refuse("a flexible shape")
-    return op.node("Reshape", op.tensor("x"), op.array(target, "int64"))
+    bounds = zip(
+        op.tensors("ref_tensors"), op.values("begins"), op.values("ends"), op.values("end_masks"), strict=True
+    )
+    parts = []
+    for reference, begin, end, open_end in bounds:
+        stop = {} if open_end.constant else {"end": int(end.constant)}
+        parts.append(op.node("Shape", reference, start=int(begin.constant), **stop))
+    return op.node("Reshape", op.tensor("x"), op.node("Concat", *parts, axis=0))
 
 
 @operation("flatten2d")
@@ -59,11 +55,9 @@ def expand_dims(op: MilOperation) -> str:
 
 @operation("squeeze")
 def squeeze(op: MilOperation) -> str:
-    """Without some or all dimensions of size 1; other dimensions stay, even when named"""
+    """Without some or all dimensions of size 1; other and flexible dimensions stay, even when named"""
     sizes = op.shape("x")
     axes = [axis % len(sizes) for axis in op.integers("axes", range(len(sizes)))]
-    if any(sizes[axis] is None for axis in axes):
-        op.refuse("a flexible dimension to be removed")
     dropped = sorted(axis for axis in axes if sizes[axis] == 1)
     return op.node("Squeeze", op.tensor("x"), op.array(dropped, "int64")) if dropped else op.tensor("x")
 
@@ -97,12 +91,12 @@ def pixel_shuffle(op: MilOperation) -> str:
 def pixel_unshuffle(op: MilOperation) -> str:
     """Blocks of pixels to channels, as PyTorch's PixelUnshuffle"""
     factor = op.integer("downscale_factor")
-    batch, channels, height, width = op.static_shape("x")
-    blocks = [batch, channels, height // factor, factor, width // factor, factor]
-    split = op.node("Reshape", op.tensor("x"), op.array(blocks, "int64"))
-    moved = op.node("Transpose", split, perm=[0, 1, 3, 5, 2, 4])
-    target = [batch, channels * factor**2, height // factor, width // factor]
-    return op.node("Reshape", moved, op.array(target, "int64"))
+    # ONNX's SpaceToDepth has the place in the block as the slower part of the channel number, not as the faster.
+    deep = op.node("SpaceToDepth", op.tensor("x"), blocksize=factor)
+    sizes = op.node("Shape", op.tensor("x"), start=1, end=2)
+    split = op.node("Concat", op.array([0, factor**2], "int64"), sizes, op.array([-1], "int64"), axis=0)
+    moved = op.node("Transpose", op.node("Reshape", deep, split), perm=[0, 2, 1, 3])
+    return op.node("Reshape", moved, op.node("Shape", deep))
 
 
 @operation("space_to_batch")
@@ -110,13 +104,14 @@ def space_to_batch(op: MilOperation) -> str:
     """Blocks of padded pixels to the batch; the place in the block is the slower part of the batch number"""
     rows, columns = op.integers("block_shape")
     (top, bottom), (left, right) = op.constant("paddings").reshape(2, 2).tolist()
-    batch, channels, height, width = op.static_shape("x")
     pads = op.array([0, 0, top, left, 0, 0, bottom, right], "int64")
-    height, width = (height + top + bottom) // rows, (width + left + right) // columns
-    split = op.array([batch, channels, height, rows, width, columns], "int64")
-    blocks = op.node("Reshape", op.node("Pad", op.tensor("x"), pads), split)
+    padded = op.node("Pad", op.tensor("x"), pads)
+    batch, channels, height, width = _sizes(op, padded)
+    down, across = op.array([rows], "int64"), op.array([columns], "int64")
+    height, width = op.node("Div", height, down), op.node("Div", width, across)
+    blocks = _reshaped(op, padded, [batch, channels, height, down, width, across])
     moved = op.node("Transpose", blocks, perm=[3, 5, 0, 1, 2, 4])
-    return op.node("Reshape", moved, op.array([batch * rows * columns, channels, height, width], "int64"))
+    return _reshaped(op, moved, [op.array([-1], "int64"), channels, height, width])
 
 
 @operation("batch_to_space")
@@ -124,11 +119,20 @@ def batch_to_space(op: MilOperation) -> str:
     """The inverse of space_to_batch, with cropping in place of padding"""
     rows, columns = op.integers("block_shape")
     (top, bottom), (left, right) = op.constant("crops").reshape(2, 2).tolist()
-    batch, channels, height, width = op.static_shape("x")
-    batch //= rows * columns
-    blocks = op.node("Reshape", op.tensor("x"), op.array([rows, columns, batch, channels, height, width], "int64"))
+    _, channels, height, width = _sizes(op, op.tensor("x"))
+    down, across, rest = (op.array([number], "int64") for number in (rows, columns, -1))
+    blocks = _reshaped(op, op.tensor("x"), [down, across, rest, channels, height, width])
     moved = op.node("Transpose", blocks, perm=[2, 3, 4, 0, 5, 1])
-    height, width = height * rows, width * columns
-    image = op.node("Reshape", moved, op.array([batch, channels, height, width], "int64"))
-    starts, ends = op.array([top, left], "int64"), op.array([height - bottom, width - right], "int64")
+    height, width = op.node("Mul", height, down), op.node("Mul", width, across)
+    image = _reshaped(op, moved, [rest, channels, height, width])
+    starts, ends = op.array([top, left], "int64"), op.array([-bottom or END, -right or END], "int64")
     return op.node("Slice", image, starts, ends, op.array([2, 3], "int64"))
+
+
+def _sizes(op: MilOperation, tensor: str) -> list[str]:
+    """Batch, channels, height and width of an image, each a vector of one number."""
+    return op.nodes("Split", [op.node("Shape", tensor)], 4, axis=0, num_outputs=4)
+
+
+def _reshaped(op: MilOperation, tensor: str, sizes: list[str]) -> str:
+    return op.node("Reshape", tensor, op.node("Concat", *sizes, axis=0))
