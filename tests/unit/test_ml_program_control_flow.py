@@ -6,6 +6,7 @@ from ml_program_makers import make_spec, run_program, run_spec
 
 from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
 from pytest_quantguard.quiet import import_coremltools
+from pytest_quantguard.runtime.portable.ml_program import block
 from pytest_quantguard.runtime.portable.ml_program.ops import control_flow
 from pytest_quantguard.runtime.portable.ml_program.translator import translate
 
@@ -196,6 +197,31 @@ def test_a_loop_without_an_end_is_an_error(tmp_path, monkeypatch):
     assert [array.item() for array in run_program(build, {"x": number(50)}, tmp_path)] == [50, 100]
     with pytest.raises(Exception, match=r"the loop of 'endless_0' did not end within 50 turns"):
         run_program(build, {"x": number(51)}, tmp_path)
+
+
+def test_loops_in_conditions_of_loops_end_before_they_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(block, "MAX_OPERATIONS", 500)
+
+    def nested(depth):
+        def condition(i):
+            if depth:
+                i = mb.while_loop(
+                    _cond=nested(depth - 1), _body=lambda k: mb.add(x=k, y=number(1)), loop_vars=(i,)
+                )
+            return mb.less(x=i, y=number(3))
+
+        return condition
+
+    def build(depth):
+        return lambda x: mb.while_loop(
+            _cond=nested(depth), _body=lambda k: mb.add(x=k, y=number(1)), loop_vars=(x,)
+        )
+
+    # Loops of even depth count to 3, those of odd depth find the loop in their condition at 3 already.
+    assert run_program(build(1), {"x": number(0)}, tmp_path) == [0]
+    assert run_program(build(2), {"x": number(0)}, tmp_path) == [3]
+    with pytest.raises(UnsupportedModelError, match="A program of more than 500 operations"):
+        run_program(build(8), {"x": number(0)}, tmp_path)
 
 
 def make_branch(tmp_path):

@@ -22,6 +22,9 @@ from pytest_quantguard.runtime.portable.ml_program.weight_files import WeightFil
 # Larger results are left to onnxruntime, so that a small program cannot fill the memory while it is translated.
 MAX_FOLDED_ELEMENTS = 1_000_000
 
+# The condition of a loop is translated twice, a loop in it four times, and so on; real programs stay far below.
+MAX_OPERATIONS = 300_000
+
 # What an operation becomes: the ONNX name of a node, or an array known now.
 Result = str | NDArray[Any]
 
@@ -45,6 +48,10 @@ class BlockTranslator:
             UnsupportedModelError: the operation, one of its parameters or their values are not supported.
             ModelFileError: the operation refers to something that does not exist.
         """
+        if next(self.scope.numbers) >= MAX_OPERATIONS:
+            raise UnsupportedModelError(
+                f"A program of more than {MAX_OPERATIONS} operations is not supported by the portable engine"
+            )
         op = self._operation(message, self.scope)
         if op.name == "const":
             self._bind(op, [op.values("val")[0].constant])

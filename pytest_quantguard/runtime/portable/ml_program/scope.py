@@ -1,5 +1,7 @@
 """The values of a MIL block and their names in the ONNX graph."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -41,7 +43,7 @@ class Scope:
 
     `states` has the ONNX name of each state's newest value. `round_float16` says whether float16 tensors are
     rounded to float16, or only stored with more digits than they need. `turn` is the number of the loop's turn, an
-    int64 scalar of the graph; None outside of loops.
+    int64 scalar of the graph; None outside of loops. `numbers` counts the operations of all blocks.
     """
 
     graph: GraphBuilder
@@ -49,6 +51,7 @@ class Scope:
     states: dict[str, str] = field(default_factory=dict)
     round_float16: bool = False
     turn: str | None = None
+    numbers: Iterator[int] = field(default_factory=itertools.count)
     _written: dict[Value, str] = field(default_factory=dict)
 
     def inner(self, graph: GraphBuilder, turn: str | None) -> "Scope":
