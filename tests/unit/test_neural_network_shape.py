@@ -340,3 +340,38 @@ def test_triangles_and_bands():
     close(run(lambda b: b.add_lower_triangular("t", "x", "y", k=-1), {"x": x}, exact=True), np.tril(x, -1))
     y = run(lambda b: b.add_matrix_band_part("t", "x", "y", num_lower=1, num_upper=-1), {"x": x}, exact=True)
     close(y, np.triu(x, -1))
+
+
+def scalar(builder):
+    """z: the sum of all of x, a tensor of one dimension because Core ML has none with less."""
+    builder.add_reduce_sum("sum", "x", "z", reduce_all=True, keepdims=False)
+
+
+def test_a_new_dimension_of_a_scalar_is_its_only_one():
+    def expanded(builder):
+        scalar(builder)
+        builder.add_expand_dims("e", "z", "y", axes=[0])
+
+    def stacked(builder):
+        scalar(builder)
+        builder.add_unary("negate", "z", "n", "abs")
+        builder.add_stack("s", ["z", "n"], "y", axis=0)
+
+    total = X.sum()
+    close(run(scalar, {"x": X}, ("z",), exact=True), [total])
+    close(run(expanded, {"x": X}, exact=True), [total])
+    close(run(stacked, {"x": X}, exact=True), [total, abs(total)])
+
+
+def test_an_order_of_fewer_axes_than_the_input_has_is_one_of_the_last():
+    y = run(lambda b: b.add_transpose("t", [1, 2, 0], "x", "y"), {"x": numbers(1, 2, 3, 4)}, exact=True)
+    close(y, numbers(1, 2, 3, 4).transpose(0, 2, 3, 1))
+
+
+def test_a_broadcast_takes_a_shape_of_any_rank():
+    y = run(
+        lambda b: b.add_broadcast_to_dynamic("b", ["x", "shape"], "y"),
+        {"x": numbers(1, 3), "shape": np.float32([[2], [3]])},
+        exact=True,
+    )
+    close(y, np.repeat(numbers(1, 3), 2, axis=0))

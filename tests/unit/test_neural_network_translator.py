@@ -247,3 +247,25 @@ def test_every_registered_layer_is_one_of_the_specification():
     known = {field.name for field in NeuralNetwork_pb2.NeuralNetworkLayer.DESCRIPTOR.oneofs[0].fields}
     assert set(supported_layers()) <= known
     assert len(supported_layers()) > 120
+
+
+def test_an_image_answers_in_the_described_shape_of_the_array_that_the_network_was_made_for():
+    from coremltools.models.datatypes import Array
+    from coremltools.models.neural_network import NeuralNetworkBuilder
+
+    with quiet():
+        builder = NeuralNetworkBuilder(
+            [("x", Array(3, 2, 3))], [("y", Array(3, 2, 3))], disable_rank5_shape_mapping=True
+        )
+        builder.add_activation("same", "LINEAR", "x", "y", [1.0, 0.0])
+        builder.set_pre_processing_parameters(image_input_names=["x"])
+    close(answer(make_engine(builder)), planes())
+
+
+def test_a_network_that_needs_a_sequence_is_loaded_whatever_its_input_describes():
+    builder = make_builder({"x": (1, 1, 1)})
+    builder.add_permute("turn", [3, 1, 2, 0], "x", "z")
+    builder.add_flatten("flat", 0, "z", "f")
+    builder.add_inner_product("sum", np.ones((1, 15)), None, 15, 1, False, "f", "y")
+    x = numbers(15, 1, 1, 1, 1)
+    assert make_engine(builder).predict({"x": x})["y"].item() == pytest.approx(x.sum(), abs=1e-5)

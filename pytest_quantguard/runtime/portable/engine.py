@@ -129,7 +129,7 @@ class PortableEngine:
         except UnsupportedModelError:
             # The described shape of a flexible input need not be one that the network can compute; then the first
             # sample decides. A layer type that has no translation is refused now.
-            if self._spec is None or not self._reader.varies:
+            if self._spec is None or not (self._reader.varies or self._moves_sequence(spec)):
                 raise
             self._check_layers(spec)
         else:
@@ -231,6 +231,11 @@ class PortableEngine:
         from pytest_quantguard.runtime.portable.neural_network import translator as networks
 
         networks.check_layers(spec, name=self._model)
+
+    def _moves_sequence(self, spec: Any) -> bool:
+        from pytest_quantguard.runtime.portable.neural_network import translator as networks
+
+        return networks.moves_sequence(spec)
 
     def _load(self, translation: Translation) -> _Session:
         runtime = self._load_graph(translation.onnx_model)

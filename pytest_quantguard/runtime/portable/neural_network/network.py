@@ -40,10 +40,13 @@ class Blob:
         value: the ONNX value that holds the numbers.
         shape: the shape that the specification gives the tensor. The value may have another shape of the same
             size: a rank 5 tensor travels as (batch, channels, height, width) from convolution to convolution.
+        scalar: whether the only dimension is there because a Core ML tensor has at least one: a new dimension
+            (`expandDims`, `stack`) takes its place, as coremltools' tests of scalars show.
     """
 
     value: str
     shape: Shape
+    scalar: bool = False
 
     @property
     def rank(self) -> int:
@@ -226,6 +229,10 @@ class Network:
             self._sources[value] = source
         return self._reshaped[source, shape]
 
+    def at_least_one(self, value: str, shape: Shape) -> Blob:
+        """A blob of a shape; of one dimension where that has none, because a Core ML tensor has at least one."""
+        return self.blob(value, shape) if shape else Blob(self.reshaped(Blob(value, ()), (1,)), (1,), scalar=True)
+
     def exact(self, blob: Blob) -> str:
         """The blob as an ONNX value of the specification's shape."""
         return self.reshaped(blob, blob.shape)
@@ -240,14 +247,15 @@ class Network:
 
     def map(self, operator: str, blob: Blob, *others: str, **attributes: Any) -> Blob:
         """Apply an operator element by element; `others` are further inputs that do not change the shape."""
-        return Blob(self.node(operator, blob.value, *others, **attributes), blob.shape)
+        return Blob(self.node(operator, blob.value, *others, **attributes), blob.shape, blob.scalar)
 
     def combine(self, operator: str, blobs: Sequence[Blob], **attributes: Any) -> Blob:
         """Apply an operator element by element to blobs that broadcast to each other (numpy's rules)."""
         values = self.aligned(blobs)
         value = self.node(operator, *values, **attributes)
         if all(None not in blob.shape for blob in blobs):
-            return Blob(value, tuple(np.broadcast_shapes(*(known(blob.shape) for blob in blobs))))
+            shape = tuple(np.broadcast_shapes(*(known(blob.shape) for blob in blobs)))
+            return Blob(value, shape, all(blob.scalar for blob in blobs))
         return self.blob(value)
 
     def size_of(self, blob: Blob) -> str:

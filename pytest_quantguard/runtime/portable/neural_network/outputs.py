@@ -72,12 +72,19 @@ def _array_shape(network: Any, feature: ArrayFeature, blob: Blob) -> Shape:
     """The shape that `MLModel.predict` gives.
 
     Networks of rank 5 throughout answer in the described shape, and in rank 5 where none is described or where
-    the sequence and the batch are more than it holds.
+    the sequence and the batch are more than it holds. Other networks answer in the described shape where it
+    differs in ones only: a scalar is described with another rank than it is computed with, and an image has a
+    batch dimension that a network made for arrays does not mention (coremltools' `test_model.py`).
     """
-    described = network.arrayInputShapeMapping == 0 and network.imageInputShapeMapping == 0 and feature.shape
-    if described and blob.rank == 5 and None not in blob.shape and product(feature.shape) == blob.size:
-        return feature.shape
-    return blob.shape
+    if not feature.shape or None in blob.shape:
+        return blob.shape
+    if network.arrayInputShapeMapping == 0 and network.imageInputShapeMapping == 0:
+        return feature.shape if blob.rank == 5 and product(feature.shape) == blob.size else blob.shape
+    return feature.shape if _without_ones(feature.shape) == _without_ones(blob.shape) else blob.shape
+
+
+def _without_ones(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
 
 
 def _scores_name(network: Any, description: ModelDescription) -> str | None:

@@ -111,7 +111,9 @@ class StepGraphs:
             if graph is None:
                 net, outputs, layers = translate()
                 data = net.graph.build()
-                graph = _Graph(self._load(data), net.inputs, outputs, net.declared_turn, layers, len(data))
+                # onnxruntime does not load a graph of which nothing is needed.
+                session = self._load(data) if outputs else None
+                graph = _Graph(session, net.inputs, outputs, net.declared_turn, layers, len(data))
             self._graphs[key] = graph  # the last one used is the last one dropped
             total = sum(kept.size for kept in self._graphs.values())
             for other in list(self._graphs)[:-1]:

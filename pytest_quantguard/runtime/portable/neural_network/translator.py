@@ -55,6 +55,18 @@ def check_layers(spec: Any, *, name: str) -> None:
     check_network(getattr(spec, spec.WhichOneof("Type")), name)
 
 
+def moves_sequence(spec: Any) -> bool:
+    """Whether a network of rank 5 takes its sequence for another dimension, and so may need one of its own length.
+
+    The described shape of an input says nothing of the sequence.
+    """
+    for message in getattr(spec, spec.WhichOneof("Type")).layers:
+        order, target = message.permute.axis, message.reshape.targetShape
+        if (order and order[0] != 0) or len(target) == 4:
+            return True
+    return False
+
+
 def _one_graph(spec: Any, shapes: Shapes, name: str) -> Translation:
     description = describe(spec)
     network = getattr(spec, description.kind)

@@ -35,6 +35,8 @@ def concat_nd(net: Network, layer: Layer, *inputs: Blob) -> Blob:
 @layer("stack")
 def stack(net: Network, layer: Layer, *inputs: Blob) -> Blob:
     """`StackLayerParams`: along a new axis."""
+    if all(blob.scalar for blob in inputs):
+        return net.blob(net.node("Concat", *[net.exact(blob) for blob in inputs], axis=0))
     return _stacked(net, inputs, int(layer.params.axis) % (inputs[0].rank + 1))
 
 

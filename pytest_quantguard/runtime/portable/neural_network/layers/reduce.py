@@ -50,12 +50,7 @@ def reduce_axes(net: Network, layer: Layer, x: Blob) -> Blob:
     if not axes:
         raise layer.unsupported("no axis")
     value = net.node(_OPERATORS[layer.kind], net.exact(x), net.constant(axes), keepdims=int(params.keepDims))
-    return _at_least_rank_one(net, net.blob(value))
-
-
-def _at_least_rank_one(net: Network, x: Blob) -> Blob:
-    """A Core ML tensor has at least one dimension."""
-    return x if x.rank else net.blob(net.reshaped(x, (1,)))
+    return net.at_least_one(value, net.shape(value))
 
 
 @layer("argMax", "argMin")
@@ -64,7 +59,7 @@ def arg_max_or_min(net: Network, layer: Layer, x: Blob) -> Blob:
     operator = "ArgMax" if layer.kind == "argMax" else "ArgMin"
     params = layer.params
     index = net.node(operator, net.exact(x), axis=int(params.axis), keepdims=int(not params.removeDim))
-    return _at_least_rank_one(net, net.blob(net.floats(index)))
+    return net.at_least_one(net.floats(index), net.shape(index))
 
 
 @layer("topK")

@@ -101,9 +101,10 @@ def flatten_to_2d(net: Network, layer: Layer, x: Blob) -> Blob:
 @layer("expandDims")
 def expand_dims(net: Network, layer: Layer, x: Blob) -> Blob:
     """`ExpandDimsLayerParams`."""
-    rank = x.rank + len(layer.params.axes)
+    old: Shape = () if x.scalar else x.shape
+    rank = len(old) + len(layer.params.axes)
     axes = _axes(layer, layer.params.axes, rank)
-    sizes = iter(x.shape)
+    sizes = iter(old)
     shape = tuple(1 if axis in axes else next(sizes) for axis in range(rank))
     return net.blob(net.reshaped(x, shape), shape)
 
@@ -117,8 +118,8 @@ def squeeze(net: Network, layer: Layer, x: Blob) -> Blob:
         axes = {axis for axis, size in enumerate(known(x.shape)) if size == 1}
     if any(x.shape[axis] not in (1, None) for axis in axes):
         raise layer.unsupported(f"a squeeze of axes {sorted(axes)} of an input of shape {x.shape}")
-    shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes) or (1,)
-    return net.blob(net.reshaped(x, shape), shape)
+    shape = tuple(size for axis, size in enumerate(x.shape) if axis not in axes)
+    return net.at_least_one(net.reshaped(x, shape), shape)
 
 
 def _axes(layer: Layer, axes: Sequence[int], rank: int) -> set[int]:
@@ -143,10 +144,17 @@ def permute(net: Network, layer: Layer, x: Blob) -> Blob:
 
 @layer("transpose")
 def transpose(net: Network, layer: Layer, x: Blob) -> Blob:
-    """`TransposeLayerParams`: any order of the axes."""
+    """`TransposeLayerParams`: any order of the axes.
+
+    An order of fewer axes than the input has is one of the last axes. coremltools writes such an order in front of
+    networks for arrays (height, width, channels) that are made to take images (`make_image_input`).
+    """
     order = [int(axis) for axis in layer.params.axes]
+    extra = x.rank - len(order)
+    if extra > 0:
+        order = [*range(extra), *(axis + extra for axis in order)]
     if sorted(order) != list(range(x.rank)):
-        raise layer.unsupported(f"the order {order} on an input of rank {x.rank}")
+        raise layer.unsupported(f"the order {list(layer.params.axes)} on an input of rank {x.rank}")
     return net.blob(net.node("Transpose", net.exact(x), perm=order))
 
 

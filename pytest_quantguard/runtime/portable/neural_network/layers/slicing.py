@@ -70,8 +70,8 @@ def slice_static(net: Network, layer: Layer, x: Blob) -> Blob:
 
 def _squeezed(net: Network, x: Blob, masks: Sequence[bool]) -> Blob:
     """Drop the masked axes; a Core ML tensor keeps at least one."""
-    shape = tuple(size for size, mask in zip(x.shape, masks, strict=True) if not mask) or (1,)
-    return net.blob(net.reshaped(x, shape), shape) if any(masks) else x
+    shape = tuple(size for size, mask in zip(x.shape, masks, strict=True) if not mask)
+    return net.at_least_one(net.reshaped(x, shape), shape) if any(masks) else x
 
 
 @layer("sliceDynamic")
