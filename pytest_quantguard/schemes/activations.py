@@ -39,10 +39,14 @@ def quantize_activations(mlmodel: Any, selection: Selection, calibrate: Calibrat
         SchemeError: there is no operation whose activations can be quantized.
     """
     import coremltools.optimize.coreml as cto
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+    from coremltools.optimize.coreml import experimental  # noqa: F401  registers the passes in coremltools 8
 
     scheme = selection.scheme
+    # coremltools 8 has a configuration of its own.
+    configure = PASS_REGISTRY["compression::insert_prefix_quantize_dequantize_pair"]._SUPPORTED_CONFIG_TYPE
     config = cto.OptimizationConfig(
-        global_config=cto.OpLinearQuantizerConfig(mode=scheme.activation_mode, dtype=scheme.activations),
+        global_config=configure(mode=scheme.activation_mode, dtype=scheme.activations),
         op_name_configs={
             operation.name: None for operation in selection.operations if selection.is_left_out(operation)
         },

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pytest_quantguard.errors import SchemeError
+from pytest_quantguard.schemes.given_config import GivenConfigs, operation_configs
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.scheme_options import LINEAR, PRUNING, TABLES
 
@@ -17,6 +18,8 @@ def needed_target(scheme: Scheme) -> tuple[int, str]:
     Sources: the checks in `transform_op` of coremltools' passes, and the versions of the `constexpr_*` operations.
     """
     found = [(IOS17, "activations")] if scheme.activations else []
+    if scheme.config is not None:
+        found += [(IOS18, what) for what in _given_needs(scheme.config)]
     for part in (scheme, *(override for _, override in scheme.overrides)):
         needs_ios18 = {
             f"{part.bits}-bit {part.mode}": (part.mode in LINEAR and part.bits == 4)
@@ -30,6 +33,23 @@ def needed_target(scheme: Scheme) -> tuple[int, str]:
         }
         found += [(IOS18, what) for what, needs in needs_ios18.items() if needs]
     return max(found, key=lambda pair: pair[0], default=(IOS16, "quantizing"))
+
+
+def _given_needs(given: GivenConfigs) -> list[str]:
+    """What in given configurations needs iOS 18."""
+    needs = ["joint compression"] if len(given.configs) > 1 else []
+    for operation in (operation for config in given.configs for operation in operation_configs(config)):
+        is_table = hasattr(operation, "lut_function")
+        granularity = getattr(getattr(operation, "granularity", None), "name", "").lower()
+        found = {
+            f"granularity={granularity}": granularity in ("per_block", "per_grouped_channel"),
+            "cluster_dim": getattr(operation, "cluster_dim", 1) > 1,
+            "enable_per_channel_scale": getattr(operation, "enable_per_channel_scale", False),
+            "nbits=3": is_table and operation.nbits == 3,
+            "a 4-bit dtype": hasattr(operation, "dtype") and operation.dtype.get_bitwidth() == 4,
+        }
+        needs += [what for what, is_needed in found.items() if is_needed]
+    return needs
 
 
 def check_target(version: int, scheme: Scheme, *, name: str) -> None:
@@ -75,7 +95,12 @@ def raise_target(mlmodel: Any, target: str) -> Any:
         SchemeError: this coremltools has no such target.
     """
     from coremltools import target as targets
+    from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
     from coremltools.models.utils import _apply_graph_pass
+
+    class Nothing(AbstractGraphPass):  # type: ignore[misc]
+        def apply(self, prog: Any) -> None:
+            """Change nothing."""
 
     if target not in targets.__members__:
         names = ", ".join(name for name in targets.__members__ if name.startswith("iOS"))
@@ -83,4 +108,4 @@ def raise_target(mlmodel: Any, target: str) -> Any:
     version = int(targets[target])
     if version <= mlmodel.get_spec().specificationVersion:
         return mlmodel
-    return _apply_graph_pass(mlmodel, [], spec_version=version)
+    return _apply_graph_pass(mlmodel, Nothing(), spec_version=version)

@@ -1,6 +1,5 @@
 """A coremltools `OptimizationConfig` inside a scheme: copied, so that nothing changes it, and told by text."""
 
-import copy
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -40,7 +39,7 @@ def given_configs(value: Any) -> GivenConfigs | None:
     configs = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not configs or not all(hasattr(config, "op_name_configs") for config in configs):
         raise SchemeError(f"config={value!r} is no OptimizationConfig of coremltools.optimize.coreml; give one.")
-    copies = tuple(copy.deepcopy(config) for config in configs)
+    copies = tuple(_copy(config) for config in configs)
     had_workers = False
     for operation in (operation for config in copies for operation in operation_configs(config)):
         if getattr(operation, "num_kmeans_workers", 1) > 1:
@@ -48,6 +47,21 @@ def given_configs(value: Any) -> GivenConfigs | None:
     functions: list[Any] = []
     text = "+".join(_describe(config, functions) for config in copies)
     return GivenConfigs(text, tuple(functions), copies, had_workers)
+
+
+def _copy(config: Any) -> Any:
+    """A copy made anew: `copy.deepcopy` would lose what `OpLinearQuantizerConfig` computes when it is made."""
+    import attr  # coremltools needs it
+
+    def again(operation: Any) -> Any:
+        return None if operation is None else attr.evolve(operation)
+
+    return attr.evolve(
+        config,
+        global_config=again(config.global_config),
+        op_type_configs={name: again(operation) for name, operation in config.op_type_configs.items()},
+        op_name_configs={name: again(operation) for name, operation in config.op_name_configs.items()},
+    )
 
 
 def operation_configs(config: Any) -> list[Any]:
@@ -70,7 +84,7 @@ def _operation(config: Any, functions: list[Any]) -> str:
     said = []
     for attribute in type(config).__attrs_attrs__:
         value = getattr(config, attribute.name)
-        if value != attribute.default:
+        if _value(value) != _value(attribute.default):
             if callable(value) and not isinstance(value, type):
                 functions.append(value)
             said.append(f"{attribute.name}={_value(value)}")
@@ -78,8 +92,11 @@ def _operation(config: Any, functions: list[Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    """A value as text; modes are written in lower case, as they are given, while coremltools raises them."""
     if isinstance(value, Enum):
         return value.name.lower()
+    if hasattr(value, "get_bitwidth"):
+        return f"{'u' if value.is_unsigned() else ''}int{value.get_bitwidth()}"
     if isinstance(value, list | tuple):
         return "x".join(map(str, value))
-    return str(getattr(value, "__name__", value))
+    return str(getattr(value, "__name__", value)) if callable(value) else str(value).lower()

@@ -105,7 +105,8 @@ def _apply(step: Step, mlmodel: Any, version: int, name: str) -> Any:
     try:
         return getattr(cto, step.function)(mlmodel, step.config, joint_compression=step.is_joint)
     except ValueError as error:
-        if version < IOS18 and "iOS18" in str(error):
+        # The second is what a table of 3 bits raises, which `unique_lut` makes of 5 to 8 different values.
+        if version < IOS18 and ("iOS18" in str(error) or "Parameter lut should be" in str(error)):
             raise SchemeError(too_old(version, IOS18, "this scheme", name=name)) from error
         raise
 

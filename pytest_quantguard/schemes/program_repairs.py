@@ -89,24 +89,29 @@ def _reason(messages: list[str]) -> str:
 
 @contextlib.contextmanager
 def _collected_warnings() -> Iterator[list[str]]:
-    """What coremltools logs as a warning inside the `with` block; records below ERROR go nowhere else."""
+    """What coremltools logs as a warning inside the `with` block; records below ERROR go nowhere else.
+
+    Its `optimize/_utils.py` takes the root logger.
+    """
     messages: list[str] = []
 
     def collect(record: logging.LogRecord) -> bool:
-        if record.levelno >= logging.ERROR:
+        if record.levelno >= logging.ERROR or "coremltools" not in record.pathname:
             return True
         messages.append(record.getMessage())
         return False
 
-    logger = logging.getLogger("coremltools")
-    level = logger.level
-    logger.addFilter(collect)
-    logger.setLevel(logging.WARNING)
+    loggers = logging.getLogger("coremltools"), logging.getLogger()
+    level = loggers[0].level
+    loggers[0].setLevel(logging.WARNING)
+    for logger in loggers:
+        logger.addFilter(collect)
     try:
         yield messages
     finally:
-        logger.setLevel(level)
-        logger.removeFilter(collect)
+        loggers[0].setLevel(level)
+        for logger in loggers:
+            logger.removeFilter(collect)
 
 
 def _fast_kmeans(original: Any, kmeans: str) -> Any:
