@@ -40,7 +40,7 @@ def save_model(mlmodel: Any, path: str | Path, *, overwrite: bool = False, note:
         ModelFileError: the path exists and `overwrite` is false, has the wrong suffix, or cannot be written.
     """
     path = Path(path)
-    _check_target(path, PACKAGE_SUFFIX if mlmodel.is_package else FILE_SUFFIX, overwrite)
+    check_target(mlmodel, path, overwrite=overwrite)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
             written = Path(folder) / path.name
@@ -58,7 +58,9 @@ def save_model(mlmodel: Any, path: str | Path, *, overwrite: bool = False, note:
     return path
 
 
-def _check_target(path: Path, suffix: str, overwrite: bool) -> None:
+def check_target(mlmodel: Any, path: Path, *, overwrite: bool = False) -> None:
+    """Raise the ModelFileError of `save_model` before there is anything to save."""
+    suffix = PACKAGE_SUFFIX if mlmodel.is_package else FILE_SUFFIX
     if path.suffix != suffix:
         raise ModelFileError(f"{path} must end in {suffix} for this kind of model; rename it.")
     if not path.exists():
