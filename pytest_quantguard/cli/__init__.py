@@ -1,0 +1,1 @@
+"""The command line `quantguard`: `main`, and one module per command."""
