@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
-from network_runner import close, make_builder, make_engine, numbers, run
-
-from pytest_quantguard.errors import UnsupportedModelError
+from network_runner import close, numbers, run
 
 STEPS, BATCH, INPUTS, HIDDEN = 4, 2, 3, 5
 X = numbers(STEPS, BATCH, INPUTS)
@@ -22,7 +20,7 @@ def weights(gates, seed=3):
     )
 
 
-def lstm(x, h, c, gates, *, peep=None, forget_bias=0, coupled=False):
+def lstm(x, h, c, gates, *, peep=None, forget_bias=0, coupled=False, clip=50.0):
     """Reference: the specification's equations, gates in the order input, forget, output, block input."""
     peep = peep or [np.zeros(HIDDEN)] * 3
     every = []
@@ -30,7 +28,7 @@ def lstm(x, h, c, gates, *, peep=None, forget_bias=0, coupled=False):
         a_i, a_f, a_o, a_z = [step @ w.T + h @ r.T + b for w, r, b in zip(*gates, strict=True)]
         i = sigmoid(a_i + peep[0] * c)
         f = 1 - i if coupled else sigmoid(a_f + peep[1] * c + forget_bias)
-        c = f * c + i * np.tanh(a_z)
+        c = np.clip(f * c + i * np.tanh(a_z), -clip, clip)
         h = np.tanh(c) * sigmoid(a_o + peep[2] * c)
         every.append(h)
     return np.stack(every), h, c
@@ -186,8 +184,77 @@ def test_what_enters_an_activation_is_kept_within_fifty():
     close(y, np.full((1, BATCH, HIDDEN, 1, 1), 50))
 
 
-def test_a_tight_limit_of_the_cell_is_refused():
-    builder = make_builder(inputs(), exact=True)
-    add_lstm(builder, weights(4), ["x"], ["y"], cell_clip_threshold=0.5)
-    with pytest.raises(UnsupportedModelError, match=r"layer 'lstm': a cellClipThreshold of 0\.5"):
-        make_engine(builder)
+@pytest.mark.parametrize(
+    "options, reference",
+    [
+        ({}, {}),
+        ({"forget_bias": True}, {"forget_bias": 1}),
+        ({"peep": list(numbers(3, HIDDEN, seed=7))}, {"peep": list(numbers(3, HIDDEN, seed=7))}),
+        ({"coupled_input_forget_gate": True}, {"coupled": True}),
+    ],
+)
+def test_the_cell_stays_within_a_limit_of_its_own(options, reference):
+    gates = weights(4)
+    free, expected = (lstm(X, H0, C0, gates, clip=clip, **reference) for clip in (50, 0.3))
+    assert np.abs(free[0] - expected[0]).max() > 0.05
+    answers = run(
+        lambda b: add_lstm(
+            b, gates, ["x", "h0", "c0"], ["y", "h", "c"], output_all=True, cell_clip_threshold=0.3, **options
+        ),
+        inputs(H0, C0),
+        ("y", "h", "c"),
+        exact=True,
+    )
+    for answer, array in zip(answers, rank5(*expected), strict=True):
+        close(answer, array)
+
+
+def test_both_directions_keep_the_cell_within_its_limit():
+    forward, backward = weights(4), weights(4, seed=5)
+    zeros = np.zeros((BATCH, HIDDEN))
+    y = run(
+        lambda b: b.add_bidirlstm(
+            *("lstm", forward[1], forward[0], forward[2], backward[1], backward[0], backward[2]),
+            *(HIDDEN, INPUTS, ["x"], ["y"]),
+            output_all=True,
+            cell_clip_threshold=0.3,
+        ),
+        inputs(),
+        exact=True,
+    )
+    ahead = lstm(X, zeros, zeros, forward, clip=0.3)[0]
+    back = lstm(X[::-1], zeros, zeros, backward, clip=0.3)[0][::-1]
+    close(y, rank5(np.concatenate([ahead, back], axis=2))[0])
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "function"),
+    [
+        ("RELU", "RELU", lambda x: np.maximum(x, 0)),
+        ("LINEAR", "LINEAR", lambda x: x),
+        ("SCALED_TANH", "SCALED_TANH", np.tanh),
+    ],
+)
+def test_a_limited_cell_takes_every_activation(inner, outer, function):
+    gates = weights(4)
+    h, c, every = H0.astype(float), C0.astype(float), []
+    for step in X:
+        a_i, a_f, a_o, a_z = [step @ w.T + h @ r.T + b for w, r, b in zip(*gates, strict=True)]
+        hard = [np.clip(0.2 * a + 0.5, 0, 1) for a in (a_i, a_f, a_o)]
+        c = np.clip(hard[1] * c + hard[0] * function(a_z), -0.4, 0.4)
+        h = function(c) * hard[2]
+        every.append(h)
+    y = run(
+        lambda b: add_lstm(
+            *(b, gates, ["x", "h0", "c0"], ["y", "h", "c"]),
+            inner_activation="SIGMOID_HARD",
+            cell_state_update_activation=inner,
+            output_activation=outer,
+            output_all=True,
+            cell_clip_threshold=0.4,
+        ),
+        inputs(H0, C0),
+        ("y", "h", "c"),
+        exact=True,
+    )[0]
+    close(y, rank5(np.stack(every))[0])
