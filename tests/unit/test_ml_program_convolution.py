@@ -212,3 +212,46 @@ def test_local_response_norm_looks_at_the_neighbouring_channels_of_pytorch(size,
         return mb.local_response_norm(x=x, size=size, alpha=0.5, beta=0.75, k=2.0)
 
     np.testing.assert_allclose(run_program(build, {"x": IMAGE}, tmp_path), expected, atol=1e-5)
+
+
+def test_local_response_norm_of_three_dimensions_looks_along_the_first_as_coremltools_test_expects(tmp_path):
+    x = IMAGE[0]
+    squares = np.pad(x**2, [(1, 1), (0, 0), (0, 0)])
+    expected = x / (1 + 0.5 / 3 * (squares[:-2] + squares[1:-1] + squares[2:])) ** 0.75
+    found = run_program(lambda x: mb.local_response_norm(x=x, size=3, alpha=0.5), {"x": x}, tmp_path)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [([0.5], [-3.0]), ([0.5, 0.25, 2.0], [1.0, 2.0, -3.0])])
+def test_a_quantized_convolution_decodes_its_weight_and_pads_as_others(scale, shift, tmp_path):
+    weight = RNG.integers(0, 255, (3, 2, 3, 3)).astype(np.uint8)
+
+    def build(x):
+        return mb.conv_quantized(
+            x=x,
+            weight=weight,
+            quantization_type="linear",
+            nbits=8,
+            quant_scale=np.float32(scale),
+            quant_bias=np.float32(shift),
+            pad_type="custom",
+            pad=[1, 0, 0, 2],
+            strides=[2, 1],
+        )
+
+    image = IMAGE[:, :2].copy()
+    decoded = weight * np.reshape(scale, (-1, 1, 1, 1)) + np.reshape(shift, (-1, 1, 1, 1))
+    expected = convolve(image, decoded, 0, [2, 1], [(1, 0), (0, 2)], [1, 1], 1)
+    np.testing.assert_allclose(run_program(build, {"x": image}, tmp_path, "iOS15"), expected, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [("reduce_sum", IMAGE), ("reduce_l1_norm", np.abs(IMAGE)), ("reduce_sum_square", IMAGE**2)],
+)
+@pytest.mark.parametrize("keep_dims", [False, True])
+def test_a_reduction_along_no_axis_takes_each_element_by_itself(operation, expected, keep_dims, tmp_path):
+    def build(x):
+        return getattr(mb, operation)(x=x, axes=np.zeros(0, np.int32), keep_dims=keep_dims)
+
+    np.testing.assert_allclose(run_program(build, {"x": IMAGE}, tmp_path), expected, rtol=1e-6)
