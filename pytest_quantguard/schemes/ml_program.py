@@ -12,6 +12,7 @@ from pytest_quantguard.schemes.given_config import GivenConfigs
 from pytest_quantguard.schemes.program_repairs import repaired_passes
 from pytest_quantguard.schemes.program_selection import Selection, count_of, select
 from pytest_quantguard.schemes.program_steps import Step, steps_of, weight_threshold
+from pytest_quantguard.schemes.program_tensors import all_operations
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.tensor import DECLINED, SKIPPED
 
@@ -75,7 +76,7 @@ def quantize_program(
             packages.put(_apply(step, packages.last, version, name))
     compressed = _without_date_of_today(packages.last, spec.description.metadata.userDefined)
     packages.remove()
-    notes = _notes(selection, declined)
+    notes = _notes(selection, declined) + _small_tables(scheme, compressed.get_spec().mlProgram)
     if version < IOS16:
         notes += (f"coremltools raises {name} from {target_name(version)} to {target_name(IOS16)}.",)
     reasons = {tensor: f"{DECLINED}: {reason}" if reason else DECLINED for tensor, reason in declined.items()}
@@ -153,6 +154,22 @@ def _notes(selection: Selection, declined: Mapping[str, str]) -> tuple[str, ...]
     if isinstance(config, GivenConfigs) and config.had_workers:
         notes.append("num_kmeans_workers is taken for 1: with more, coremltools may hang for ever.")
     return tuple(notes)
+
+
+def _small_tables(scheme: Scheme, program: Any) -> tuple[str, ...]:
+    """A note on lookup tables that `lut_dtype` did not quantize: coremltools takes those of 10 values or more."""
+    if not any(part.lut_dtype for part in (scheme, *(override for _, override in scheme.overrides))):
+        return ()
+    tables = [
+        operation.inputs["lut"].arguments[0]
+        for operation in all_operations(program)
+        if operation.type in ("constexpr_lut_to_dense", "constexpr_lut_to_sparse")
+    ]
+    count = sum(table.WhichOneof("binding") == "value" for table in tables)
+    what = "1 lookup table is" if count == 1 else f"{count} lookup tables are"
+    return (
+        (f"{scheme.title}: {what} not quantized; coremltools takes those of 10 values or more.",) if count else ()
+    )
 
 
 def _without_date_of_today(compressed: Any, metadata: Any) -> Any:

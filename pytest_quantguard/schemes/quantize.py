@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from pytest_quantguard.schemes.neural_network import quantize_in_place, restore_
 from pytest_quantguard.schemes.repairs import LOCK
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.supported import check_supported
-from pytest_quantguard.schemes.tensor import ALREADY_FLOAT16, ALREADY_QUANTIZED
+from pytest_quantguard.schemes.tensor import ALREADY_FLOAT16, ALREADY_QUANTIZED, Tensor
 from pytest_quantguard.schemes.third_party import apply_scheme
 
 
@@ -62,9 +62,10 @@ def quantize_model(
             elif kind == PROGRAM:
                 with _one_thread(scheme):
                     program = quantize_program(mlmodel, scheme, name=name, calibrate=calibrate)
-                quantized = program.mlmodel
-                compression = compare_tensors(list_tensors(spec), quantized.get_spec(), program.kept)
-                compression = replace(compression, notes=program.notes)
+                quantized, float_tensors = program.mlmodel, list_tensors(spec)
+                compression = compare_tensors(float_tensors, quantized.get_spec(), program.kept)
+                notes = (*program.notes, *_growth(compression, float_tensors, scheme))
+                compression = replace(compression, notes=notes)
             else:
                 if scheme.requantize:
                     restore_float_weights(spec, scheme, name=name)
@@ -97,6 +98,14 @@ def _one_thread(scheme: Scheme) -> Iterator[None]:
 
     with threadpool_limits(1):
         yield
+
+
+def _growth(compression: Compression, float_tensors: Sequence[Tensor], scheme: Scheme) -> Iterator[str]:
+    """A note where scales and tables take more than quantizing saves."""
+    before = sum(tensor.bits for tensor in float_tensors) / max(1, compression.weights)
+    after = compression.bits_per_weight
+    if after > before:
+        yield f"{scheme.title}: quantized weights take {after:.1f} bits each, more than the {before:.1f} before."
 
 
 def _like(mlmodel: Any, spec: Any) -> Any:

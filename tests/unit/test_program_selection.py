@@ -115,6 +115,20 @@ def test_a_declined_operation_is_reported_with_the_reason(program, text, reason)
     assert compression.notes == (f"{Scheme.parse(text).title}: coremltools declined conv_cast_fp16 ({reason}).",)
 
 
+def test_tables_that_are_too_small_to_be_quantized_are_reported(program):
+    assert quantized(program, "kmeans_lut:2,lut_dtype=int8").compression.notes == (
+        "2-bit kmeans_lut (lut_dtype=int8): 2 lookup tables are not quantized; coremltools takes those of 10 "
+        "values or more.",
+    )
+    assert quantized(program, "kmeans_lut:4,lut_dtype=int8").compression.notes == ()
+
+
+def test_scales_and_tables_that_outweigh_the_weights_are_reported(program):
+    assert quantized(program, "kmeans_lut:4,per_channel_scale").compression.notes == (
+        "4-bit kmeans_lut (per_channel_scale): quantized weights take 33.5 bits each, more than the 16.0 before.",
+    )
+
+
 def test_a_scheme_that_is_declined_everywhere_is_an_error_with_the_reason(program):
     with pytest.raises(SchemeError, match=r"unique_lut changes nothing in m.*more than 256 different values"):
         quantized(program, "unique_lut")
@@ -285,10 +299,11 @@ class TestDeploymentTarget:
         assert result.compression.notes == ("coremltools raises m from iOS15 to iOS16.",)
 
 
-def test_one_temporary_package_is_left_of_several_steps(program, tmp_path, monkeypatch):
+def test_one_temporary_package_is_left_of_several_steps(tmp_path, monkeypatch):
+    older = two_layers("iOS16")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     text = "kmeans_lut:4,lut_dtype=int8,sparsity=0.5"
-    result = quantized(two_layers("iOS16"), f"{text},deployment_target=iOS18").mlmodel
+    result = quantized(older, f"{text},deployment_target=iOS18").mlmodel
     assert [str(path) for path in tmp_path.iterdir() if path.suffix] == [result.package_path]
     with quiet():
         assert ct.models.MLModel(result.package_path, skip_model_load=True).get_spec() == result.get_spec()
