@@ -191,8 +191,13 @@ def test_a_dictionary_vectorizer_follows_the_example_of_the_specification():
     spec, vectorizer = transform_spec("dictVectorizer", "dictionary:int64", "dictionary:int64")
     vectorizer.int64ToIndex.vector.extend([7, 9])
     assert run(spec, x={9: 2.5}) == {"y": {1: 2.5}}
-    with pytest.raises(PredictionError, match="8 is none of its keys"):
-        run(spec, x={8: 1.0})
+    assert run(spec, x={8: 1.0}) == {"y": {}}
+
+
+def test_keys_need_not_be_of_the_described_type_as_in_core_ml():
+    spec, vectorizer = transform_spec("dictVectorizer", "dictionary:string", ((2,), "DOUBLE"))
+    vectorizer.int64ToIndex.vector.extend([7, 9])
+    np.testing.assert_array_equal(run(spec, x={np.int64(9): 2.5})["y"], [0, 2.5])
 
 
 def test_an_identity_gives_back_every_type_as_core_ml_does():
@@ -256,8 +261,9 @@ def test_an_optional_input_where_the_format_knows_no_default_is_missed():
         ("int64", float("inf"), "takes a whole number (cannot convert float infinity to integer)"),
         ("double", "1", "takes a number (not str)"),
         ("string", 1, "takes a string (not int)"),
-        ("dictionary:string", {1: 2.0}, "as described, to numbers (not int)"),
-        ("dictionary:int64", [1], "as described, to numbers (not list)"),
+        ("dictionary:int64", {1.5: 2.0}, "a dictionary from whole numbers or strings to numbers (1.5 is no whole"),
+        ("dictionary:int64", {1: "2"}, "a dictionary from whole numbers or strings to numbers (not str)"),
+        ("dictionary:int64", [1], "a dictionary from whole numbers or strings to numbers (not list)"),
         ("sequence:int64", "12", "as described (not str)"),
         ("sequence:string", [1], "as described (not int)"),
         (((2,), "DOUBLE"), [1, 2, 3], "takes the shape (2,), not (3,)"),

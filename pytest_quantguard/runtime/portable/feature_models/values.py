@@ -148,7 +148,12 @@ def _entry(feature: OtherFeature, value: Any) -> int | str:
 def _dictionary(feature: OtherFeature, value: Any) -> dict[int | str, float]:
     if not isinstance(value, Mapping):
         raise TypeError(f"not {type(value).__name__}")
-    return {_entry(feature, key): _double(feature, entry) for key, entry in value.items()}
+    # Core ML does not hold keys to the described type: coremltools converts scikit-learn's vectorizer of whole
+    # numbers with keys described as strings, and its tests predict with that.
+    return {
+        str(key) if isinstance(key, str) else _integer(feature, key): _double(feature, entry)
+        for key, entry in value.items()
+    }
 
 
 def _sequence(feature: OtherFeature, value: Any) -> list[int | str]:
@@ -168,7 +173,7 @@ _WORDS = {
     "int64Type": "a whole number",
     "doubleType": "a number",
     "stringType": "a string",
-    "dictionaryType": "a dictionary from whole numbers or strings, as described, to numbers",
+    "dictionaryType": "a dictionary from whole numbers or strings to numbers",
     "sequenceType": "a list of whole numbers or strings, as described",
 }
 READABLE_TYPES = frozenset(_READERS)
