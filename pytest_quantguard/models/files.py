@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_quantguard.errors import ModelFileError
+from pytest_quantguard.models.describe import describe
+from pytest_quantguard.models.functions import select_function
 from pytest_quantguard.quiet import import_coremltools
 
 WEIGHTS_FOLDER = "weights"
@@ -30,6 +32,50 @@ class ModelFile:
     weights_dir: Path | None
     size_bytes: int
     digest: str
+
+
+class SpecSource:
+    """The parsed `Model` message of a file, for someone who lets go of it as soon as possible.
+
+    It may be as large as the file, so whoever takes it first is the only one to hold it; for the next one it is
+    read again.
+
+    Args:
+        file: the file that was read.
+        function_name: which function of a package with several; None for the default one.
+
+    Raises:
+        ModelFileError: there is no such function.
+    """
+
+    def __init__(self, file: ModelFile, function_name: str | None) -> None:
+        self._path, self._digest, self._function = file.path, file.digest, function_name
+        self._spec: Any = self._select(file)
+        self.description = describe(self._spec)
+
+    def take(self) -> Any:
+        """The message.
+
+        Raises:
+            ModelFileError: it has to be read again, and the file is gone or has changed.
+        """
+        spec, self._spec = self._spec, None
+        return self._select(read_again(self._path, self._digest)) if spec is None else spec
+
+    def _select(self, file: ModelFile) -> Any:
+        return select_function(file.spec, self._function, name=self._path.name)
+
+
+def read_again(path: Path, digest: str) -> ModelFile:
+    """Read a file that was read before.
+
+    Raises:
+        ModelFileError: it is gone, or is not what it was.
+    """
+    file = read_model_file(path)
+    if file.digest != digest:
+        raise ModelFileError(f"{path} has changed since it was loaded; load it again.")
+    return file
 
 
 def read_model_file(path: str | Path) -> ModelFile:

@@ -55,7 +55,7 @@ class PortableProxy:
             file = _read(self._path)
             spec = select_function(file.spec, function_name or None, name=self._path.name)
             self._engine = make_engine(
-                None,
+                lambda: None,
                 spec,
                 file.weights_dir,
                 name=self._path.name,

@@ -2,7 +2,8 @@
 
 import sys
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
 from pytest_quantguard.models.artifact import save_model, serialize
 from pytest_quantguard.models.describe import describe
 from pytest_quantguard.models.description import Label, ModelDescription
-from pytest_quantguard.models.files import ModelFile, read_model_file
+from pytest_quantguard.models.files import ModelFile, SpecSource, read_again, read_model_file
 from pytest_quantguard.models.functions import select_function
 from pytest_quantguard.quiet import import_coremltools, quiet
 from pytest_quantguard.runtime import ENGINES, PRECISIONS
 from pytest_quantguard.runtime.engine import Engine, Outputs, State
+from pytest_quantguard.runtime.heap import returning_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +26,7 @@ class Model:
 
     Args:
         name: the file's name, without folders; a quantized model keeps the name of its float model.
-        mlmodel: the coremltools `MLModel` behind it.
+        open_mlmodel: returns the coremltools `MLModel` behind it.
         description: inputs, outputs and labels.
         engine: what executes it.
         size_bytes: bytes of the `.mlmodel` file, or of the specification and weights in a `.mlpackage`.
@@ -34,13 +36,22 @@ class Model:
     """
 
     name: str
-    mlmodel: Any
+    open_mlmodel: Callable[[], Any]
     description: ModelDescription
     engine: Engine
     size_bytes: int
     digest: str
     precision: str
     function_name: str | None
+
+    @property
+    def mlmodel(self) -> Any:
+        """The coremltools `MLModel` behind it; that of a file is made when it is first asked for.
+
+        Raises:
+            ModelFileError: the file is gone or has changed since it was loaded.
+        """
+        return self.open_mlmodel()
 
     @property
     def labels(self) -> tuple[Label, ...] | None:
@@ -105,25 +116,33 @@ def load_model(
         return model
     if not isinstance(model, str | Path):
         return from_mlmodel(model, name="model", engine=engine, precision=precision, function_name=function_name)
-    file = read_model_file(model)
+    with returning_memory():
+        return _load(Path(model), engine, precision, function_name)
+
+
+def _load(path: Path, engine: str, precision: str, function_name: str | None) -> Model:
+    file = read_model_file(path)
     name = file.path.name
-    spec = select_function(file.spec, function_name, name=name)
-    mlmodel = _open(file, choose_engine(engine), function_name)
+    spec = SpecSource(file, function_name)
+    open_mlmodel = _LateModel(file.path, file.digest, choose_engine(engine), function_name)
+    size_bytes, digest, weights_dir = file.size_bytes, file.digest, file.weights_dir
+    # From here on `spec` alone holds the weights of a neural network, and gives them up when they are translated.
+    del file
     return Model(
         name=name,
-        mlmodel=mlmodel,
-        description=describe(spec),
+        open_mlmodel=open_mlmodel,
+        description=spec.description,
         engine=make_engine(
-            mlmodel,
+            open_mlmodel,
             spec,
-            file.weights_dir,
+            weights_dir,
             name=name,
             engine=engine,
             precision=precision,
             function_name=function_name,
         ),
-        size_bytes=file.size_bytes,
-        digest=file.digest,
+        size_bytes=size_bytes,
+        digest=digest,
         precision=precision,
         function_name=function_name,
     )
@@ -149,10 +168,16 @@ def from_mlmodel(
     size_bytes, digest = serialize(mlmodel, note)
     return Model(
         name=name,
-        mlmodel=mlmodel,
+        open_mlmodel=lambda: mlmodel,
         description=describe(spec),
         engine=make_engine(
-            mlmodel, spec, weights_dir, name=name, engine=engine, precision=precision, function_name=function_name
+            lambda: mlmodel,
+            spec,
+            weights_dir,
+            name=name,
+            engine=engine,
+            precision=precision,
+            function_name=function_name,
         ),
         size_bytes=size_bytes,
         digest=digest,
@@ -175,7 +200,7 @@ def choose_engine(engine: str) -> str:
 
 
 def make_engine(
-    mlmodel: Any,
+    open_mlmodel: Callable[[], Any],
     spec: Any,
     weights_dir: Path | None,
     *,
@@ -184,7 +209,17 @@ def make_engine(
     precision: str = "float32",
     function_name: str | None = None,
 ) -> Engine:
-    """The engine that runs a model; `spec` has the chosen function only (`models.functions.select_function`).
+    """The engine that runs a model.
+
+    Args:
+        open_mlmodel: returns the coremltools `MLModel`, for Apple's framework.
+        spec: the `Model` message, with the chosen function only (`models.functions.select_function`), or a
+            `SpecSource` of it.
+        weights_dir: the folder of the weight files of ML programs; None where there is none.
+        name: what to call the model in errors.
+        engine: see `load_model`.
+        precision: see `load_model`.
+        function_name: the function that was chosen.
 
     Raises:
         UnsupportedModelError: the engine cannot run the model on this machine, or there is no such precision.
@@ -194,23 +229,37 @@ def make_engine(
     if choose_engine(engine) == "coreml":
         from pytest_quantguard.runtime.coreml import CoreMLEngine
 
-        return CoreMLEngine(mlmodel, name=name, function_name=function_name)
+        return CoreMLEngine(open_mlmodel(), name=name, function_name=function_name)
     from pytest_quantguard.runtime.portable.engines import portable_engine
 
     return portable_engine(spec, weights_dir, name=name, precision=precision)
 
 
-def _open(file: ModelFile, engine: str, function_name: str | None) -> Any:
-    """The coremltools model of a file, made from its parts.
+class _LateModel:
+    """The coremltools model of a file, made from its parts when it is first asked for.
 
-    Given a package's path, coremltools would write the package's `Manifest.json` anew.
+    Given a package's path, coremltools would write the package's `Manifest.json` anew. It also holds a copy of the
+    weights, which is why it waits.
     """
-    coremltools = import_coremltools()
-    weights_dir = str(file.weights_dir) if file.weights_dir else None
-    with quiet(), tempfile.TemporaryDirectory() as empty:
-        if weights_dir is None and file.spec.WhichOneof("Type") == "mlProgram":
-            weights_dir = empty  # coremltools wants a folder, even for a program without weights
-        chosen = {"function_name": function_name} if function_name else {}
-        return coremltools.models.MLModel(
-            file.spec, weights_dir=weights_dir, skip_model_load=engine != "coreml", **chosen
-        )
+
+    def __init__(self, path: Path, digest: str, engine: str, function_name: str | None) -> None:
+        self._path, self._digest, self._engine, self._function = path, digest, engine, function_name
+        self._lock = threading.Lock()
+        self._mlmodel: Any = None
+
+    def __call__(self) -> Any:
+        with self._lock:
+            if self._mlmodel is None:
+                self._mlmodel = self._open(read_again(self._path, self._digest))
+            return self._mlmodel
+
+    def _open(self, file: ModelFile) -> Any:
+        coremltools = import_coremltools()
+        weights_dir = str(file.weights_dir) if file.weights_dir else None
+        with quiet(), tempfile.TemporaryDirectory() as empty:
+            if weights_dir is None and file.spec.WhichOneof("Type") == "mlProgram":
+                weights_dir = empty  # coremltools wants a folder, even for a program without weights
+            chosen = {"function_name": self._function} if self._function else {}
+            return coremltools.models.MLModel(
+                file.spec, weights_dir=weights_dir, skip_model_load=self._engine != "coreml", **chosen
+            )

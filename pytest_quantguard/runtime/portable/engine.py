@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from pytest_quantguard.errors import PredictionError, UnsupportedModelError
 from pytest_quantguard.models.describe import describe
 from pytest_quantguard.models.description import ArrayFeature, ImageFeature
+from pytest_quantguard.models.files import SpecSource
 from pytest_quantguard.models.functions import select_function
 from pytest_quantguard.runtime.engine import Outputs, State
+from pytest_quantguard.runtime.heap import returning_memory
 from pytest_quantguard.runtime.portable.answers import as_outputs, as_prediction
+from pytest_quantguard.runtime.portable.constants_file import ConstantsFile
 from pytest_quantguard.runtime.portable.feeds import InputReader
 from pytest_quantguard.runtime.portable.shapes import Shape
 from pytest_quantguard.runtime.portable.translation import StateTensor, Translation
@@ -82,7 +85,7 @@ class PortableEngine:
     """Runs a neural network or an ML program (protocol: `runtime.engine.Engine`).
 
     Args:
-        spec: the parsed `Model` message.
+        spec: the parsed `Model` message, or a `SpecSource` of it, which saves memory.
         weights_dir: the folder of an ML program's weight files; None for a neural network.
         name: what to call the model in errors.
         threads: threads of one prediction; predictions run side by side, so one is best.
@@ -107,8 +110,8 @@ class PortableEngine:
         self._model = name
         self._threads = threads
         self._precision = precision
-        spec = select_function(spec, function_name, name=name)
-        self._description = describe(spec)
+        message = select_function(self._message(spec), function_name, name=name)
+        self._description = describe(message)
         self._kind = self._description.kind
         if self._kind not in (*NEURAL_NETWORKS, ML_PROGRAM):
             raise UnsupportedModelError(
@@ -117,23 +120,25 @@ class PortableEngine:
             )
         self._network = self._kind in NEURAL_NETWORKS
         arrays = any(isinstance(feature, ArrayFeature) for feature in self._description.inputs)
-        rank_five = self._network and arrays and getattr(spec, self._kind).arrayInputShapeMapping == 0
-        self._reader = InputReader(spec, self._description, model=name, rank_five=rank_five)
-        # Kept only where another shape may have to be translated: it holds the weights.
+        rank_five = self._network and arrays and getattr(message, self._kind).arrayInputShapeMapping == 0
+        self._reader = InputReader(message, self._description, model=name, rank_five=rank_five)
+        # Kept only where another shape may have to be translated: the message holds the weights.
         self._spec = spec if self._network and self._reader.flexible else None
         self._lock = threading.Lock()
         self._sessions: dict[Any, _Session] = {}
         self._described = self._key(self._reader.default_shapes)
-        try:
-            translation = self._translate(spec, weights_dir, self._reader.default_shapes)
-        except UnsupportedModelError:
-            # The described shape of a flexible input need not be one that the network can compute; then the first
-            # sample decides. A layer type that has no translation is refused now.
-            if self._spec is None or not (self._reader.varies or self._moves_sequence(spec)):
-                raise
-            self._check_layers(spec)
-        else:
-            self._sessions[self._described] = self._load(translation)
+        with returning_memory(), ConstantsFile() as file:
+            try:
+                translation = self._translate(message, weights_dir, self._reader.default_shapes, file)
+            except UnsupportedModelError:
+                # The described shape of a flexible input need not be one that the network can compute; then the
+                # first sample decides. A layer type that has no translation is refused now.
+                if self._spec is None or not (self._reader.varies or self._moves_sequence(message)):
+                    raise
+                self._check_layers(message)
+            else:
+                del message, spec
+                self._sessions[self._described] = self._load(translation, file)
 
     @property
     def name(self) -> str:
@@ -208,22 +213,29 @@ class PortableEngine:
         with self._lock:
             session = self._sessions.get(key)
             if session is None:
-                session = self._load(self._translate(self._spec, None, shapes))
+                with returning_memory(), ConstantsFile() as file:
+                    session = self._load(self._translate(self._message(self._spec), None, shapes, file), file)
                 others = [kept for kept in self._sessions if kept != self._described]
                 if len(others) >= _KEPT_SHAPES:
                     del self._sessions[others[0]]
                 self._sessions[key] = session
         return session
 
-    def _translate(self, spec: Any, weights_dir: Path | None, shapes: Mapping[str, Shape]) -> Translation:
+    @staticmethod
+    def _message(spec: Any) -> Any:
+        return spec.take() if isinstance(spec, SpecSource) else spec
+
+    def _translate(
+        self, spec: Any, weights_dir: Path | None, shapes: Mapping[str, Shape], file: ConstantsFile
+    ) -> Translation:
         if self._network:
             from pytest_quantguard.runtime.portable.neural_network import translator as networks
 
-            return networks.translate(spec, name=self._model, input_shapes=shapes)
+            return networks.translate(spec, name=self._model, input_shapes=shapes, file=file)
         from pytest_quantguard.runtime.portable.ml_program import translator as programs
 
         try:
-            return programs.translate(spec, weights_dir, precision=self._precision)
+            return programs.translate(spec, weights_dir, precision=self._precision, file=file)
         except UnsupportedModelError as error:
             raise UnsupportedModelError(f"{self._model}: {error}") from error
 
@@ -237,8 +249,8 @@ class PortableEngine:
 
         return networks.moves_sequence(spec)
 
-    def _load(self, translation: Translation) -> _Session:
-        runtime = self._load_graph(translation.onnx_model)
+    def _load(self, translation: Translation, file: ConstantsFile) -> _Session:
+        runtime = self._load_graph(file.save(translation.onnx_model))
         types = {entry.name: _NUMPY_TYPES[entry.type] for entry in runtime.get_inputs()}
         if translation.stepwise:
             runtime = translation.stepwise(runtime, self._load_graph)
@@ -246,8 +258,8 @@ class PortableEngine:
             runtime, translation.inputs, types, translation.outputs, translation.scores, translation.states
         )
 
-    def _load_graph(self, onnx_model: bytes) -> Any:
-        """An onnxruntime session."""
+    def _load_graph(self, onnx_model: bytes | Path) -> Any:
+        """An onnxruntime session of a serialized graph, or of one in a file."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

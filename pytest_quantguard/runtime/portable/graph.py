@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantguard.runtime.portable.constants_file import LARGE, ConstantsFile
+
 # Understood by every onnxruntime that the project allows.
 OPSET = 20
 IR_VERSION = 9
@@ -33,9 +35,17 @@ class GraphBuilder:
 
     Control flow nests graphs: build the body with a builder from `subgraph` and give that builder to `node` or
     `nodes` as the attribute (`then_branch=body`). A body sees every value of the graphs around it.
+
+    Large constants go to `file`, if one is given; the graph then has to be saved there.
     """
 
-    def __init__(self, name: str = "model", *, parent: "GraphBuilder | None" = None) -> None:
+    def __init__(
+        self,
+        name: str = "model",
+        *,
+        parent: "GraphBuilder | None" = None,
+        file: ConstantsFile | None = None,
+    ) -> None:
         from onnx import GraphProto, ModelProto
 
         self.name = name
@@ -45,6 +55,7 @@ class GraphBuilder:
         if parent:
             self._graph = GraphProto(name=name)
             return
+        self._file = file
         # Written to in place: copying a message copies the weights in it.
         self._model = ModelProto(ir_version=IR_VERSION, producer_name="pytest-quantguard")
         self._model.opset_import.add(domain="", version=OPSET)
@@ -95,10 +106,15 @@ class GraphBuilder:
             array = np.asarray(array, np.float32 if isinstance(array, float) else np.int64)
         name = self.unique(hint)
         little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        data_type = ELEMENT_TYPES[array.dtype.name]
-        self._root._graph.initializer.add(
-            name=name, data_type=data_type, dims=array.shape, raw_data=little_endian.tobytes()
+        tensor = self._root._graph.initializer.add(
+            name=name, data_type=ELEMENT_TYPES[array.dtype.name], dims=array.shape
         )
+        if self._root._file is None or array.nbytes < LARGE:
+            tensor.raw_data = little_endian.tobytes()
+            return name
+        tensor.data_location = tensor.EXTERNAL
+        for key, value in self._root._file.add(little_endian).items():
+            tensor.external_data.add(key=key, value=value)
         return name
 
     def node(self, operator: str, inputs: Sequence[str], hint: str | None = None, **attributes: Any) -> str:

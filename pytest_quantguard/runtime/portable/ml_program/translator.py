@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
+from pytest_quantguard.runtime.portable.constants_file import ConstantsFile
 from pytest_quantguard.runtime.portable.graph import GraphBuilder
 from pytest_quantguard.runtime.portable.ml_program.block import BlockTranslator
 from pytest_quantguard.runtime.portable.ml_program.features import (
@@ -23,20 +24,23 @@ KNOWN = frozenset({*WRITERS, *DECODERS, "const", "classify"})
 """The operations that run."""
 
 
-def translate(spec: Any, weights_dir: Path | None, *, precision: str = "float32") -> Translation:
+def translate(
+    spec: Any, weights_dir: Path | None, *, precision: str = "float32", file: ConstantsFile | None = None
+) -> Translation:
     """Translate an ML program.
 
     Args:
         spec: the parsed `Model` message.
         weights_dir: the folder of the program's weight files.
         precision: one of `runtime.PRECISIONS`; with `float16` each float16 tensor is rounded to float16.
+        file: takes the large constants; without it they are in the graph.
 
     Raises:
         UnsupportedModelError: an operation is not supported; the message names it and its output.
         ModelFileError: the program is damaged.
     """
     function, block = _function(spec)
-    translator = _begin(function, weights_dir, precision)
+    translator = _begin(function, weights_dir, precision, file)
     scope = translator.scope
     inputs = declare_inputs(scope, spec.description, function)
     states = declare_states(scope, function)
@@ -97,8 +101,10 @@ def _uses(message: Any) -> Iterator[str]:
             yield from _uses(inner)
 
 
-def _begin(function: Any, weights_dir: Path | None, precision: str) -> BlockTranslator:
-    scope = Scope(GraphBuilder(), round_float16=precision == "float16")
+def _begin(
+    function: Any, weights_dir: Path | None, precision: str, file: ConstantsFile | None = None
+) -> BlockTranslator:
+    scope = Scope(GraphBuilder(file=file), round_float16=precision == "float16")
     return BlockTranslator(scope, WeightFiles(weights_dir), _opset_version(function.opset))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantguard.runtime.portable.constants_file import ConstantsFile
 from pytest_quantguard.runtime.portable.graph import ELEMENT_TYPES, OPSET, GraphBuilder
 
 Shape = tuple[int | None, ...]
@@ -94,8 +95,8 @@ class Network:
         declared_turn: the graph's input with the number of iterations of loops, where a layer has asked for it.
     """
 
-    def __init__(self, name: str, *, counts_turns: bool = False) -> None:
-        self.graph = GraphBuilder(name)
+    def __init__(self, name: str, *, counts_turns: bool = False, file: ConstantsFile | None = None) -> None:
+        self.graph = GraphBuilder(name, file=file)
         self.inputs: dict[str, str] = {}
         self.declared_turn: str | None = None
         self._counts_turns = counts_turns

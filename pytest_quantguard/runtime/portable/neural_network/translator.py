@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_quantguard.models.describe import describe
+from pytest_quantguard.runtime.portable.constants_file import ConstantsFile
 from pytest_quantguard.runtime.portable.neural_network import layers as _register_layers  # noqa: F401
 from pytest_quantguard.runtime.portable.neural_network.assemble import add_layer
 from pytest_quantguard.runtime.portable.neural_network.inputs import input_blob
@@ -20,7 +21,9 @@ KINDS = ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor")
 Shapes = Mapping[str, Sequence[int]]
 
 
-def translate(spec: Any, *, name: str, input_shapes: Shapes | None = None) -> Translation:
+def translate(
+    spec: Any, *, name: str, input_shapes: Shapes | None = None, file: ConstantsFile | None = None
+) -> Translation:
     """Translate a neural network, a classifier or a regressor for fixed input shapes.
 
     The result is one ONNX graph where that is possible. Control flow, layers that are computed with numpy, and
@@ -31,6 +34,7 @@ def translate(spec: Any, *, name: str, input_shapes: Shapes | None = None) -> Tr
         name: what to call the model in errors.
         input_shapes: by input name the shape of the array, or (height, width) of the image, where it is not the
             one that the description states.
+        file: takes the large constants, where the result is one graph; without it they are in the graph.
 
     Raises:
         UnsupportedModelError: a layer, or a value of one of its parameters, has no translation; names the layer.
@@ -41,7 +45,7 @@ def translate(spec: Any, *, name: str, input_shapes: Shapes | None = None) -> Tr
     if needs_steps(getattr(spec, spec.WhichOneof("Type")).layers):
         return translate_stepwise(spec, shapes, name)
     try:
-        return _one_graph(spec, shapes, name)
+        return _one_graph(spec, shapes, name, file)
     except OpenShapeError:
         return translate_stepwise(spec, shapes, name)
 
@@ -67,10 +71,10 @@ def moves_sequence(spec: Any) -> bool:
     return False
 
 
-def _one_graph(spec: Any, shapes: Shapes, name: str) -> Translation:
+def _one_graph(spec: Any, shapes: Shapes, name: str, file: ConstantsFile | None) -> Translation:
     description = describe(spec)
     network = getattr(spec, description.kind)
-    net = Network(name)
+    net = Network(name, file=file)
     blobs: dict[str, Blob] = {}
     for feature in description.inputs:
         blobs[feature.name] = input_blob(net, network, feature, shapes.get(feature.name), name)
