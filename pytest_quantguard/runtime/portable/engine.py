@@ -19,6 +19,7 @@ from pytest_quantguard.runtime.heap import returning_memory
 from pytest_quantguard.runtime.portable.answers import as_outputs, as_prediction
 from pytest_quantguard.runtime.portable.constants_file import ConstantsFile
 from pytest_quantguard.runtime.portable.feeds import InputReader
+from pytest_quantguard.runtime.portable.sessions import make_session, onnxruntime_errors, reason
 from pytest_quantguard.runtime.portable.shapes import Shape
 from pytest_quantguard.runtime.portable.translation import StateTensor, Translation
 
@@ -196,8 +197,8 @@ class PortableEngine:
             names.append(session.scores)
         try:
             values = dict(zip(names, session.runtime.run(names, feeds), strict=True))
-        except _onnxruntime_errors() as error:
-            raise PredictionError(f"{self._model}: the run failed: {_first_line(error)}.") from error
+        except onnxruntime_errors() as error:
+            raise PredictionError(f"{self._model}: the run failed: {reason(error)}.") from error
         state.arrays |= {name: values[tensor.written] for name, tensor in session.states.items()}
         found = {name: values[output] for name, output in session.outputs.items()}
         scores = values[session.scores] if session.scores else None
@@ -260,21 +261,12 @@ class PortableEngine:
 
     def _load_graph(self, onnx_model: bytes | Path) -> Any:
         """An onnxruntime session of a serialized graph, or of one in a file."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.use_deterministic_compute = True
-        # Errors come back as exceptions; the log would only repeat them on the terminal.
-        options.log_severity_level = 4
         try:
-            return onnxruntime.InferenceSession(onnx_model, options, providers=["CPUExecutionProvider"])
-        except _onnxruntime_errors() as error:
+            return make_session(onnx_model, threads=self._threads)
+        except onnxruntime_errors() as error:
             raise UnsupportedModelError(
                 f"{self._model} is not supported by the portable engine: onnxruntime does not load its graph "
-                f"({_first_line(error)})."
+                f"({reason(error)})."
             ) from error
 
 
@@ -282,16 +274,3 @@ def _shape(features: Any, name: str, array: NDArray[Any]) -> Shape:
     """The shape of an array, or (height, width) of an image."""
     image = any(feature.name == name and isinstance(feature, ImageFeature) for feature in features)
     return array.shape[2:] if image else array.shape
-
-
-def _onnxruntime_errors() -> tuple[type[Exception], ...]:
-    """onnxruntime's exceptions; they have no common base of their own."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    found = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
-    return (*found, RuntimeError, ValueError)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -10,6 +10,7 @@ from PIL import Image
 from pytest_quantguard.errors import PredictionError
 from pytest_quantguard.models.description import ArrayFeature, Feature, ImageFeature, ModelDescription
 from pytest_quantguard.runtime.portable.images import image_to_array
+from pytest_quantguard.runtime.portable.limits import fits
 from pytest_quantguard.runtime.portable.shapes import AllowedShapes, Shape, allowed_shapes
 
 _DEFAULT_VALUES = ("intDefaultValue", "floatDefaultValue", "doubleDefaultValue")
@@ -59,6 +60,10 @@ class InputReader:
             if inputs.get(name) is not None:
                 arrays[name] = self._array(feature, inputs[name])
             elif feature.optional and isinstance(feature, ArrayFeature):
+                if not fits(self._shapes[name].default):
+                    raise PredictionError(
+                        f"{self._model}: the optional input {name!r} is too large to be filled in; give it."
+                    )
                 arrays[name] = np.full(self._shapes[name].default, self._defaults[name], feature.dtype)
             else:
                 valid = ", ".join(self._features) or "none"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
+from pytest_quantguard.runtime.portable.limits import fits
 from pytest_quantguard.runtime.portable.ml_program.mil_types import COMPUTED_TYPES, TensorType, read_tensor_type
 from pytest_quantguard.runtime.portable.ml_program.scope import Scope, Value
 from pytest_quantguard.runtime.portable.translation import StateTensor
@@ -52,6 +53,8 @@ def declare_states(scope: Scope, function: Any) -> dict[str, tuple[str, tuple[in
             raise UnsupportedModelError(
                 f"state '{name}' of flexible shape is not supported by the portable engine"
             )
+        if not fits(shape):
+            raise UnsupportedModelError(f"state '{name}' of shape {shape} is too large to be supported")
         node = scope.graph.input(name, "float32", shape)
         scope.values[name] = Value(name, tensor_type, node=node)
         scope.states[name] = node
