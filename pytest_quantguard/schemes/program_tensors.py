@@ -101,12 +101,14 @@ def _is_constexpr(operation: Any) -> bool:
 
 
 def element_type(value_type: Any) -> str:
-    """The name of a tensor's element type, for instance `FLOAT16`; empty for what is no tensor."""
+    """The name of a tensor's element type, for instance `FLOAT16`; empty for what is no tensor or unknown."""
     from coremltools.proto import MIL_pb2
 
     if value_type.WhichOneof("type") != "tensorType":
         return ""
-    return str(MIL_pb2.DataType.Name(value_type.tensorType.dataType))
+    known = MIL_pb2.DataType.DESCRIPTOR.values_by_number
+    number = value_type.tensorType.dataType
+    return str(known[number].name) if number in known else ""
 
 
 def is_float(value_type: Any) -> bool:

@@ -279,3 +279,13 @@ def test_a_damaged_model_is_shown_with_what_is_wrong(saved):
     del spec.neuralNetworkClassifier.layers[0].convolution.weights.floatValue[:5]
     (reason,) = inspect_model(saved(spec))["unsupported"]
     assert "layer 'conv1': weights: 211 values where the layer needs 216" in reason
+
+
+def test_an_element_type_of_the_future_is_no_weight(tmp_path):
+    spec = make_spec(lambda x: mb.add(x=x, y=np.float32([1, 2])), {"x": np.float32([1, 2])}, tmp_path)
+    assert [group.type for group in stored_weights(spec)] == ["float32"]
+    body = spec.mlProgram.functions["main"]
+    for operation in body.block_specializations[body.opset].operations:
+        for output in operation.outputs:
+            output.type.tensorType.dataType = 101
+    assert stored_weights(spec) == []

@@ -238,3 +238,12 @@ def test_a_folder_that_cannot_be_written_is_named(path, tmp_path):
 def test_two_exports_are_equal_in_every_byte(path, tmp_path):
     files = [export_onnx(path, tmp_path / name) for name in ("a.onnx", "b.onnx")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_an_input_that_the_program_does_not_have_is_left_out(tmp_path):
+    spec = make_spec(lambda x: mb.relu(x=x, name="y"), {"x": np.float32([1, -2, 3])}, tmp_path)
+    spec.description.input.add(name="unused").CopyFrom(spec.description.input[0])
+    spec.description.input[1].name = "unused"
+    spec.description.input[1].type.isOptional = True
+    model = to_onnx(spec, tmp_path, name="m")
+    assert [value.name for value in model.graph.input] == ["x"]

@@ -93,10 +93,16 @@ def to_onnx(spec: Any, weights_dir: Path | None, *, name: str, precision: str = 
         raise _too_large(name)
     model = onnx.ModelProto.FromString(translation.onnx_model)
     edits = GraphEdits(model.graph)
+    # An input that a program does not declare is ignored, as in predictions.
     for feature in description.inputs:
-        _input(edits, feature, translation.inputs[feature.name])
+        if feature.name in translation.inputs:
+            _input(edits, feature, translation.inputs[feature.name])
     for message in spec.description.input:
-        if message.type.isOptional and message.type.WhichOneof("Type") == "multiArrayType":
+        if (
+            message.name in translation.inputs
+            and message.type.isOptional
+            and message.type.WhichOneof("Type") == "multiArrayType"
+        ):
             edits.default(message.name, np.full(allowed_shapes(message).default, default_value(message)))
     for feature in description.outputs:
         if feature.name in translation.outputs:
