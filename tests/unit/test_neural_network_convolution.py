@@ -3,7 +3,6 @@ import pytest
 from network_runner import close, make_builder, make_engine, numbers, run
 from numpy.lib.stride_tricks import sliding_window_view
 
-from pytest_quantguard.errors import UnsupportedModelError
 from pytest_quantguard.quiet import quiet
 
 
@@ -185,11 +184,12 @@ def test_the_output_shape_of_a_deconvolution_overrides_its_padding(size):
     close(y, deconvolved(x, kernel, (2, 2))[:, kept, kept])
 
 
-def test_an_output_shape_out_of_reach_is_refused():
-    builder = make_builder({"x": (1, 3, 3)})
-    add(builder, numbers(1, 1, 2, 2), deconvolution=True, stride=(2, 2), output_shape=(9, 9))
-    with pytest.raises(UnsupportedModelError, match=r"net\.mlmodel: layer 'conv': an output shape"):
-        make_engine(builder)
+@pytest.mark.parametrize("bias", [None, np.float32([0.5])])
+def test_outputs_that_no_input_reaches_hold_the_bias(bias):
+    x, kernel = numbers(1, 3, 3), numbers(1, 1, 2, 2, seed=1)
+    y = run(lambda b: add(b, kernel, bias=bias, deconvolution=True, stride=(2, 2), output_shape=(9, 10)), {"x": x})
+    reached = np.pad(deconvolved(x, kernel, (2, 2)), ((0, 0), (0, 3), (0, 4)))
+    close(y, reached + (0 if bias is None else 0.5))
 
 
 def test_dilated_deconvolution():

@@ -79,11 +79,12 @@ def test_local_response_normalization():
     close(y, x / (1.5 + 2.0 / 3 * window) ** 0.75)
 
 
-def test_local_response_normalization_over_an_even_window_is_refused():
-    builder = make_builder({"x": (5, 2, 2)})
-    builder.add_lrn("lrn", "x", "y", alpha=2.0, beta=0.75, local_size=4)
-    with pytest.raises(UnsupportedModelError, match="layer 'lrn': a window of 4 channels"):
-        make_engine(builder)
+def test_an_even_window_of_channels_has_one_more_behind_than_before():
+    x = numbers(5, 2, 3)
+    y = run(lambda b: b.add_lrn("lrn", "x", "y", alpha=2.0, beta=0.75, local_size=4, k=1.5), {"x": x})
+    squares = np.pad(x**2, ((1, 2), (0, 0), (0, 0)))
+    window = squares[:-3] + squares[1:-2] + squares[2:-1] + squares[3:]
+    close(y, x / (1.5 + 2.0 / 4 * window) ** 0.75)
 
 
 def softmax(x, axis):

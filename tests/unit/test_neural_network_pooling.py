@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-from network_runner import close, counting, make_builder, make_engine, numbers, run
+from network_runner import close, counting, numbers, run
 from numpy.lib.stride_tricks import sliding_window_view
-
-from pytest_quantguard.errors import UnsupportedModelError
 
 
 def windows(x, kernel, stride):
@@ -114,11 +112,43 @@ def test_global_pooling_ignores_the_kernel(kind, reduce):
     close(y, reduce(x)[:, None, None])
 
 
-def test_a_padding_as_large_as_the_kernel_is_refused():
-    builder = make_builder({"x": (1, 4, 4)})
-    pool((2, 2), (1, 1), "MAX", padding_top=2)(builder)
-    with pytest.raises(UnsupportedModelError, match="layer 'pool': a padding that is not smaller than the kernel"):
-        make_engine(builder)
+WIDE = {"padding_top": 2, "padding_bottom": 1, "padding_left": 0, "padding_right": 3}
+
+
+@pytest.mark.parametrize(
+    ("kind", "exclude", "fill", "reduce"),
+    [
+        ("MAX", True, np.finfo(np.float32).min, np.max),
+        ("AVERAGE", False, 0, np.mean),
+        ("L2", True, 0, lambda x, axis: np.sqrt((x**2).sum(axis))),
+    ],
+)
+def test_a_padding_may_be_wider_than_the_kernel(kind, exclude, fill, reduce):
+    x = numbers(2, 4, 5)
+    y = run(pool((2, 2), (2, 1), kind, exclude=exclude, **WIDE), {"x": x})
+    close(y, reduce(windows(padded(x, ((2, 1), (0, 3)), fill), (2, 2), (2, 1)), axis=(-1, -2)))
+
+
+def test_averages_leave_a_wide_padding_out_and_are_zero_where_there_is_nothing_else():
+    x = numbers(2, 4, 5)
+    y = run(pool((2, 2), (2, 1), "AVERAGE", **WIDE), {"x": x})
+    wide = windows(padded(x, ((2, 1), (0, 3)), 0), (2, 2), (2, 1)).sum((-1, -2))
+    count = windows(padded(np.ones_like(x), ((2, 1), (0, 3)), 0), (2, 2), (2, 1)).sum((-1, -2))
+    close(y, wide / np.maximum(count, 1))
+
+
+@pytest.mark.parametrize("kind", ["MAX", "AVERAGE"])
+def test_three_dimensional_pooling_with_a_wide_padding(kind):
+    x = numbers(1, 2, 4, 4, 4)
+
+    def layers(builder):
+        builder.add_pooling3d("pool", "x", "y", kind, 1, 2, 2, 1, 2, 2, "CUSTOM", 1, 0, 0, 0, 0, 2, False)
+
+    fill = 0 if kind == "AVERAGE" else np.finfo(np.float32).min
+    wide = np.pad(x[0], ((0, 0), (1, 0), (0, 0), (0, 2)), constant_values=fill)
+    views = sliding_window_view(wide, (1, 2, 2), axis=(1, 2, 3))[:, :, ::2, ::2]
+    reduce = np.mean if kind == "AVERAGE" else np.max
+    close(run(layers, {"x": x}, exact=True), reduce(views, axis=(-1, -2, -3))[None])
 
 
 @pytest.mark.parametrize("exclude, fill", [(True, np.nan), (False, 0)])

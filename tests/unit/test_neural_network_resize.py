@@ -75,41 +75,83 @@ def test_a_fractional_factor_with_nearest_neighbours_is_refused():
         make_engine(builder)
 
 
+HEIGHT, WIDTH = 4, 5
 BOXES = np.float32([[0.5, 1, 2.5, 3], [0, 0, 3, 4]])
+"""Top, left, bottom, right."""
 
 
-@pytest.mark.parametrize("order", ["CORNERS_HEIGHT_FIRST", "CORNERS_WIDTH_FIRST"])
-@pytest.mark.parametrize("normalized", [False, True])
-def test_crop_and_resize_of_boxes(order, normalized):
-    boxes = BOXES / [3, 4, 3, 4] if normalized else BOXES
-    boxes = boxes if order == "CORNERS_HEIGHT_FIRST" else boxes[:, [1, 0, 3, 2]]
-    inputs = {"x": X[None, None], "boxes": boxes.astype(np.float32).reshape(2, 1, 4, 1, 1)}
-    y = run(
-        lambda b: b.add_crop_resize(
-            "c",
-            ["x", "boxes"],
-            "y",
-            3,
-            4,
-            mode="STRICT_ALIGN_ENDPOINTS_MODE",
-            normalized_roi=normalized,
-            box_indices_mode=order,
-        ),
-        inputs,
+def box_grid(mode, start, end, count):
+    """Reference: `SamplingMode` with the box as the interval, written with numpy's linspace as it is there."""
+    extent = end - start
+    if mode == "STRICT_ALIGN_ENDPOINTS_MODE" or (mode == "ALIGN_ENDPOINTS_MODE" and count > 1):
+        return np.linspace(start, end, count)
+    if mode == "ALIGN_ENDPOINTS_MODE":
+        return np.array([(start + end) / 2])
+    if mode == "UPSAMPLE_MODE":
+        size = extent + 1
+        return np.minimum(end, np.linspace(start, start + size - size / count, count))
+    spacing = max(1, extent) / count
+    return np.linspace(start + 0.5 * spacing, start + (count - 0.5) * spacing, count)
+
+
+def cropped(image, boxes, rows, columns, mode="STRICT_ALIGN_ENDPOINTS_MODE"):
+    parts = []
+    for top, left, bottom, right in boxes:
+        vertical = box_grid(mode, top, bottom, rows).clip(0, HEIGHT - 1)
+        horizontal = box_grid(mode, left, right, columns).clip(0, WIDTH - 1)
+        parts.append(sampled(image, vertical, horizontal))
+    return np.stack(parts)
+
+
+def crop(boxes, rows, columns, image=X[None, None], **options):
+    return run(
+        lambda b: b.add_crop_resize("c", ["x", "boxes"], "y", rows, columns, **options),
+        {"x": image, "boxes": boxes.astype(np.float32).reshape(len(boxes), 1, -1, 1, 1)},
         exact=True,
     )
-    for part, (top, left, bottom, right) in zip(y, BOXES, strict=True):
-        close(part[0], sampled(X, np.linspace(top, bottom, 3), np.linspace(left, right, 4)))
+
+
+@pytest.mark.parametrize(
+    "mode", ["STRICT_ALIGN_ENDPOINTS_MODE", "ALIGN_ENDPOINTS_MODE", "UPSAMPLE_MODE", "ROI_ALIGN_MODE"]
+)
+@pytest.mark.parametrize("size", [(3, 4), (1, 1)])
+def test_crop_and_resize_in_every_sampling_mode(mode, size):
+    y = crop(BOXES, *size, mode=mode)
+    close(y[:, 0], cropped(X, BOXES, *size, mode))
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize(
+    "form",
+    ["CORNERS_HEIGHT_FIRST", "CORNERS_WIDTH_FIRST", "CENTER_SIZE_HEIGHT_FIRST", "CENTER_SIZE_WIDTH_FIRST"],
+)
+def test_boxes_are_given_in_four_forms(form, normalized):
+    boxes = BOXES / [HEIGHT - 1, WIDTH - 1, HEIGHT - 1, WIDTH - 1] if normalized else BOXES
+    if form.startswith("CENTER"):
+        start, end = boxes[:, :2], boxes[:, 2:]
+        boxes = np.concatenate([(start + end) / 2, end - start], axis=1)
+    if form.endswith("WIDTH_FIRST"):
+        boxes = boxes[:, [1, 0, 3, 2]]
+    y = crop(boxes, 3, 4, normalized_roi=normalized, box_indices_mode=form)
+    close(y[:, 0], cropped(X, BOXES, 3, 4))
+
+
+def test_boxes_are_multiplied_by_the_spatial_scale():
+    close(crop(4 * BOXES, 3, 4, spatial_scale=0.25)[:, 0], cropped(X, BOXES, 3, 4))
 
 
 def test_boxes_may_name_their_image():
-    images = numbers(1, 2, 2, 4, 5)
-    boxes = np.concatenate([np.float32([[1], [0]]), BOXES], axis=1).reshape(2, 1, 5, 1, 1)
-    y = run(
-        lambda b: b.add_crop_resize("c", ["x", "boxes"], "y", 1, 4, mode="ALIGN_ENDPOINTS_MODE"),
-        {"x": images, "boxes": boxes},
-        exact=True,
-    )
+    images = numbers(1, 2, 2, HEIGHT, WIDTH)
+    boxes = np.concatenate([np.float32([[1], [0]]), BOXES], axis=1)
+    y = crop(boxes, 1, 4, images, mode="ALIGN_ENDPOINTS_MODE")
     assert y.shape == (2, 1, 2, 1, 4)
-    for part, image, (top, left, bottom, right) in zip(y, images[0, ::-1], BOXES, strict=True):
-        close(part[0], sampled(image, [(top + bottom) / 2], np.linspace(left, right, 4)))
+    for part, image, box in zip(y, images[0, ::-1], BOXES, strict=True):
+        close(part[0], cropped(image, [box], 1, 4, "ALIGN_ENDPOINTS_MODE")[0])
+
+
+def test_other_boxes_are_cut_out_of_every_image():
+    images = numbers(1, 3, 2, HEIGHT, WIDTH)
+    y = crop(BOXES, 3, 4, images)
+    assert y.shape == (2, 3, 2, 3, 4)
+    for index, image in enumerate(images[0]):
+        close(y[:, index], cropped(image, BOXES, 3, 4))

@@ -247,6 +247,39 @@ def test_slice_from_begins_that_are_an_input():
     close(run(layers, {"x": x, "begin": np.float32([1, 0])}, exact=True), x[1:4, 0::2])
 
 
+@pytest.mark.parametrize("given", [3, 4, 5, 6])
+def test_slice_with_masks_that_are_inputs(given):
+    x = counting(5, 5, 5)
+    columns = {
+        "begin": [4, 1, 2],
+        "end": [1, 3, 3],
+        "strides": [-1, 1, 1],
+        "begin_masks": [0, 1, 0],
+        "end_masks": [1, 0, 1],
+    }
+    parameters = {"end_ids": [1, 3, 3], "strides": [-1, 1, 1], "begin_masks": [0, 1, 0], "end_masks": [1, 0, 1]}
+
+    def layers(builder):
+        builder.add_slice_dynamic("s", ["x", *list(columns)[: given - 1]], "y", **parameters)
+
+    y = run(layers, {"x": x, **{name: np.float32(values) for name, values in columns.items()}}, exact=True)
+    close(y, x[4::-1, :3, 2:])
+
+
+@pytest.mark.parametrize("squeezed", [(0, 1, 0), (1, 1, 1), (0, 0, 0)])
+def test_an_input_may_say_which_dimensions_a_slice_drops(squeezed):
+    x = counting(3, 4, 5)
+    columns = [[1, 2, -3], [9, 9, 9], [1, 1, 1], [1, 0, 0], [0, 1, 1], squeezed]
+    inputs = {f"i{index}": np.float32(column) for index, column in enumerate(columns)}
+
+    def layers(builder):
+        builder.add_slice_dynamic("s", ["x", *inputs], "z")
+        builder.add_unary("same", "z", "y", "abs")
+
+    expected = {(0, 1, 0): x[:, 2, -3:], (1, 1, 1): x[1, 2, -3:-2], (0, 0, 0): x[:, 2:, -3:]}
+    close(run(layers, {"x": x, **inputs}, exact=True), expected[squeezed])
+
+
 def test_slice_of_a_fixed_size():
     y = run(
         lambda b: b.add_slice_by_size("s", ["x", "begin"], "y", axis=1, size=2),
@@ -276,12 +309,13 @@ def test_padding(kind, mode):
     close(y, np.pad(x, ((0, 0), (2, 0), (1, 2)), mode=mode, **options))
 
 
-def test_a_reflection_wider_than_the_image_is_refused():
-    refused(
-        "layer 'p': a reflection wider",
-        {"x": (1, 2, 2)},
-        lambda b: b.add_padding("p", 2, 0, 0, 0, input_name="x", output_name="y", padding_type="reflection"),
+def test_a_reflection_wider_than_the_image_is_reflected_again():
+    x = counting(1, 2, 3)
+    y = run(
+        lambda b: b.add_padding("p", 1, 4, 3, 2, input_name="x", output_name="y", padding_type="reflection"),
+        {"x": x},
     )
+    close(y, np.pad(x, ((0, 0), (3, 2), (1, 4)), mode="reflect"))
 
 
 def test_constant_padding_of_any_axis():
@@ -290,6 +324,18 @@ def test_constant_padding_of_any_axis():
     close(y, np.pad(x, ((0, 1), (2, 0)), constant_values=7))
     y = run(lambda b: b.add_constant_pad("p", ["x"], "y", 7.0, True, [0, 4, 5, 0]), {"x": x}, exact=True)
     close(y, np.pad(x, ((0, 2), (2, 0)), constant_values=7))
+
+
+@pytest.mark.parametrize(("to_size", "amounts"), [(False, [0, 1, 2, 0]), (True, [0, 4, 5, 0])])
+def test_constant_padding_by_amounts_that_are_an_input(to_size, amounts):
+    x = counting(2, 3)
+    y = run(
+        lambda b: b.add_constant_pad("p", ["x", "amounts"], "y", 7.0, to_size),
+        {"x": x, "amounts": np.float32(amounts)},
+        exact=True,
+    )
+    expected = ((0, 2), (2, 0)) if to_size else ((0, 1), (2, 0))
+    close(y, np.pad(x, expected, constant_values=7))
 
 
 def test_constants():

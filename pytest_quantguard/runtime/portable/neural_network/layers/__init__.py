@@ -2,9 +2,11 @@
 
 from pytest_quantguard.runtime.portable.neural_network.layers import (
     activation,
+    box_suppression,
     concat,
     constant,
     convolution,
+    crop_resize,
     custom,
     elementwise,
     gather,
@@ -26,9 +28,11 @@ from pytest_quantguard.runtime.portable.neural_network.layers import (
 
 __all__ = [
     "activation",
+    "box_suppression",
     "concat",
     "constant",
     "convolution",
+    "crop_resize",
     "custom",
     "elementwise",
     "gather",

@@ -82,21 +82,34 @@ def _deconvolution(net: Network, layer: Layer, x: Blob) -> Blob:
     totals, padding = _deconvolution_padding(layer, x, window, stride)
     # A target larger than the full deconvolution is reached by outputs that no input reaches.
     extra = [max(0, -total) for total in totals]
-    if any(amount >= step for amount, step in zip(extra, stride, strict=True) if amount):
-        raise layer.unsupported("an output shape that is larger than the deconvolution's reach")
-    value = net.node(
-        "ConvTranspose",
+    value = _transposed(
+        net,
+        layer,
         net.image(x),
         net.constant(layer.weights("weights", shape, axis=1), f"{layer.name}.weights"),
-        *_bias(net, layer),
+        extra=extra,
         group=groups,
         kernel_shape=size,
         strides=stride,
         dilations=dilation,
         pads=padding.onnx,
-        output_padding=extra,
     )
     return net.blob(value, (*x.shape[:-3], *net.shape(value)[-3:]))
+
+
+def _transposed(
+    net: Network, layer: Layer, source: str, weights: str, *, extra: list[int], **attributes: Any
+) -> str:
+    """Transposed convolution; `extra` outputs per axis, which only the bias reaches, come at the end."""
+    bias = _bias(net, layer)
+    if not any(extra):
+        return net.node("ConvTranspose", source, weights, *bias, **attributes)
+    plain = net.node("ConvTranspose", source, weights, **attributes)
+    amounts = [0] * (len(extra) + 2)
+    value = net.node("Pad", plain, net.constant([*amounts, 0, 0, *extra]), net.constant(0.0))
+    if not bias:
+        return value
+    return net.node("Add", value, net.node("Reshape", bias[0], net.constant([-1, *[1] * len(extra)])))
 
 
 def _deconvolution_padding(layer: Layer, x: Blob, window: Pair, stride: Pair) -> tuple[Pair, Padding]:
@@ -166,20 +179,18 @@ def _deconvolution3d(net: Network, layer: Layer, x: Blob, size: tuple[int, ...],
         halves = [split_padding(max(0, total)) for total in totals]
         pads = [start for start, _ in halves] + [end for _, end in halves]
         extra = [max(0, -total) for total in totals]
-    if any(amount >= step for amount, step in zip(extra, strides, strict=True) if amount):
-        raise layer.unsupported("an output shape that is larger than the deconvolution's reach")
     # coremltools writes the input's channels first, other than the specification says.
     shape = (params.inputChannels, params.outputChannels // groups, *size)
-    value = net.node(
-        "ConvTranspose",
+    value = _transposed(
+        net,
+        layer,
         net.exact(x),
         net.constant(layer.weights("weights", shape, axis=1), f"{layer.name}.weights"),
-        *_bias(net, layer),
+        extra=extra,
         group=groups,
         strides=strides,
         dilations=(params.dilationDepth, params.dilationHeight, params.dilationWidth),
         pads=pads,
-        output_padding=extra,
     )
     return net.blob(value)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network
+from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, known
 from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
 
 # Axes of a blob as (batch, channels, height, width).
@@ -78,18 +78,38 @@ def l2_normalize(net: Network, layer: Layer, x: Blob) -> Blob:
 @layer("lrn")
 def local_response(net: Network, layer: Layer, x: Blob) -> Blob:
     """`LRNLayerParams`: a window over neighbouring channels."""
-    params = layer.params
-    if params.localSize % 2 == 0:
-        raise layer.unsupported(f"a window of {params.localSize} channels (only odd ones are)")
+    params, size = layer.params, int(layer.params.localSize)
+    if size < 1:
+        raise layer.unsupported("a window of no channels")
+    if size % 2 == 0:
+        return _even_local_response(net, layer, x, size)
     value = net.node(
         "LRN",
         net.image(x),
-        size=int(params.localSize),
+        size=size,
         alpha=float(params.alpha),
         beta=float(params.beta),
         bias=float(params.k) or 1.0,
     )
     return net.blob(value, x.shape)
+
+
+def _even_local_response(net: Network, layer: Layer, x: Blob, size: int) -> Blob:
+    """A window of an even number of channels, one more behind than before; onnxruntime takes odd ones only.
+
+    ONNX's definition of LRN and Apple's `MPSCNNCrossChannelNormalization` place the window so.
+    """
+    params, image = layer.params, net.image(x)
+    batch, channels, height, width = known(net.shape(image))
+    squares = net.node(
+        "Reshape", net.node("Mul", image, image), net.constant([batch, 1, channels, height * width])
+    )
+    pads = [(size - 1) // 2, 0, size // 2, 0]
+    means = net.node("AveragePool", squares, kernel_shape=[size, 1], pads=pads, count_include_pad=1)
+    means = net.node("Reshape", means, net.constant([batch, channels, height, width]))
+    scaled = net.node("Mul", means, net.constant(float(params.alpha)))
+    base = net.node("Add", scaled, net.constant(float(params.k) or 1.0))
+    return net.blob(net.node("Div", image, net.node("Pow", base, net.constant(float(params.beta)))), x.shape)
 
 
 @layer("softmax")

@@ -1,5 +1,7 @@
 """Padding."""
 
+import numpy as np
+
 from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, product
 from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
 from pytest_quantguard.runtime.portable.neural_network.spatial import border_amounts
@@ -18,13 +20,20 @@ def padding(net: Network, layer: Layer, x: Blob) -> Blob:
         raise layer.unsupported(f"an input of rank {x.rank} (at least 2 is needed)")
     top, left, bottom, right = border_amounts(layer, params.paddingAmounts).onnx
     height, width = x.shape[-2:]
-    if kind == "reflection" and (max(top, bottom) >= product([height]) or max(left, right) >= product([width])):
-        raise layer.unsupported(f"a reflection wider than the input of shape {x.shape}")
     source = net.image(x) if x.rank > 2 else net.exact(x)
+    if kind == "reflection" and (max(top, bottom) >= product([height]) or max(left, right) >= product([width])):
+        # Wider than the input it is reflected again, as numpy does it; onnxruntime does not.
+        value = _reflected(net, _reflected(net, source, -2, top, bottom), -1, left, right)
+        return net.blob(value, (*x.shape[:-2], *net.shape(value)[-2:]))
     leading = [0] * (len(net.shape(source)) - 2)
     amounts = net.constant([*leading, top, left, *leading, bottom, right])
     value = net.node("Pad", source, amounts, net.constant(float(params.constant.value)), mode=_MODES[kind])
     return net.blob(value, (*x.shape[:-2], *net.shape(value)[-2:]))
+
+
+def _reflected(net: Network, value: str, axis: int, start: int, end: int) -> str:
+    indices = np.pad(np.arange(product(net.shape(value)[axis:][:1])), (start, end), mode="reflect")
+    return net.node("Gather", value, net.constant(indices), axis=axis)
 
 
 @layer("constantPad")
@@ -33,9 +42,10 @@ def constant_pad(net: Network, layer: Layer, x: Blob, amounts: Blob | None = Non
     params = layer.params
     fill = net.constant(float(params.value))
     if amounts is not None:
-        if params.padToGivenOutputSizeMode:
-            raise layer.unsupported("padToGivenOutputSizeMode with amounts as an input")
         pairs = net.node("Reshape", net.integers(amounts), net.constant([x.rank, 2]))
+        if params.padToGivenOutputSizeMode:
+            missing = net.node("Sub", pairs, net.node("Unsqueeze", net.size_of(x), net.constant([1])))
+            pairs = net.node("Max", missing, net.constant([0]))
         order = net.node("Reshape", net.node("Transpose", pairs), net.constant([-1]))
         return net.blob(net.node("Pad", net.exact(x), order, fill), (None,) * x.rank)
     pads = [int(amount) for amount in params.padAmounts]

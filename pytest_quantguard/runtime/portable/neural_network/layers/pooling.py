@@ -1,5 +1,6 @@
 """Pooling in two and three dimensions."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def _windows(
         (padding.height[0], padding.height[1] + extra[0]), (padding.width[0], padding.width[1] + extra[1])
     )
     if max(total.height) >= kernel[0] or max(total.width) >= kernel[1]:
-        raise layer.unsupported("a padding that is not smaller than the kernel")
+        return _wide_padding(net, layer, image, (kernel, stride, padding.onnx, extra))
     window: dict[str, Any] = {"kernel_shape": kernel, "strides": stride}
     if params.type == params.MAX:
         return net.node("MaxPool", image, pads=total.onnx, **window)
@@ -89,22 +90,80 @@ def _windows(
         raise layer.unsupported(f"pooling type {params.type}")
     if params.avgPoolExcludePadding:
         return net.node("AveragePool", image, pads=total.onnx, count_include_pad=0, **window)
-    if not any(extra):
-        return net.node("AveragePool", image, pads=total.onnx, count_include_pad=1, **window)
-    # The padding counts, what the last window reaches over it does not (as in Caffe and PyTorch).
     averages = net.node("AveragePool", image, pads=total.onnx, count_include_pad=1, **window)
-    height, width = known(net.shape(averages)[-2:])
-    rows = _share_beyond(height, kernel[0], stride[0], extra[0])
-    columns = _share_beyond(width, kernel[1], stride[1], extra[1])
-    return net.node("Mul", averages, net.constant(np.multiply.outer(rows, columns)))
+    if not any(extra):
+        return averages
+    # The padding counts, what the last window reaches over it does not (as in Caffe and PyTorch).
+    return _counting(net, averages, kernel, stride, padding.onnx, _padded_region(net, image, padding.onnx))
 
 
-def _share_beyond(outputs: int, kernel: int, stride: int, extra: int) -> NDArray[np.float32]:
-    """What to multiply averages over whole windows by, so that the last `extra` elements do not count."""
-    starts = np.arange(outputs) * stride
-    end = starts[-1] + kernel - extra
-    counted = np.minimum(starts + kernel, end) - starts
-    return np.asarray(kernel / counted, np.float32)
+def _wide_padding(
+    net: Network,
+    layer: Layer,
+    image: str,
+    window: tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]],
+) -> str:
+    """Pooling with a padding as wide as the kernel or wider, which onnxruntime's pooling refuses.
+
+    Args:
+        net: takes the nodes.
+        layer: a pooling layer in two or three dimensions.
+        image: (batch, channels, ...).
+        window: kernel, strides, the padding of all starts and then all ends, and what is not counted behind that.
+    """
+    params, (kernel, strides, pads, extra) = layer.params, window
+    beyond = [end + more for end, more in zip(pads[len(kernel) :], extra, strict=True)]
+    largest = params.type == params.MAX
+    padded = image
+    for axis, (start, end) in enumerate(zip(pads[: len(kernel)], beyond, strict=True), 2):
+        padded = _surrounded(net, padded, axis, start, end, float(np.finfo(np.float32).min) if largest else 0.0)
+    attributes: dict[str, Any] = {"kernel_shape": list(kernel), "strides": list(strides)}
+    if largest:
+        return net.node("MaxPool", padded, **attributes)
+    if layer.kind == "pooling" and params.type == params.L2:
+        return net.node("LpPool", padded, p=2, **attributes)
+    if params.type != params.AVERAGE:
+        raise layer.unsupported(f"pooling type {params.type}")
+    averages = net.node("AveragePool", padded, **attributes)
+    excluded = params.avgPoolExcludePadding if layer.kind == "pooling" else params.countExcludePadding
+    region = _padded_region(net, image, [0] * len(pads) if excluded else pads)
+    return _counting(net, averages, kernel, strides, pads, region)
+
+
+def _surrounded(net: Network, value: str, axis: int, start: int, end: int, fill: float) -> str:
+    """Padding that onnxruntime does not fuse with the pooling behind it, as it does ONNX's Pad."""
+    shape = list(known(net.shape(value)))
+    parts = [value]
+    for amount, position in ((start, 0), (end, 2)):
+        if amount:
+            shape[axis] = amount
+            filled = net.node("Expand", net.constant(fill), net.constant(shape))
+            parts.insert(position, filled)
+    return net.node("Concat", *parts, axis=axis)
+
+
+def _padded_region(net: Network, image: str, pads: Sequence[int]) -> list[Pair]:
+    """First and last (exclusive) position of the padded input, counted from the input's own first."""
+    sizes, half = known(net.shape(image)[2:]), len(pads) // 2
+    return [(-start, size + end) for size, start, end in zip(sizes, pads[:half], pads[half:], strict=True)]
+
+
+def _counting(
+    net: Network,
+    averages: str,
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[int],
+    region: Sequence[Pair],
+) -> str:
+    """From averages over whole windows to averages over what of them lies in a region of the input."""
+    factor: NDArray[Any] = np.ones((), np.float32)
+    outputs = known(net.shape(averages)[2:])
+    for count, length, step, padding, (first, last) in zip(outputs, kernel, strides, pads, region, strict=False):
+        starts = np.arange(count) * step - padding
+        counted = np.minimum(starts + length, last) - np.maximum(starts, first)
+        factor = np.multiply.outer(factor, np.asarray(length / np.maximum(counted, 1), np.float32))
+    return net.node("Mul", averages, net.constant(factor))
 
 
 @layer("pooling3d")
@@ -115,7 +174,7 @@ def pooling3d(net: Network, layer: Layer, x: Blob) -> Blob:
     strides = (params.strideDepth, params.strideHeight, params.strideWidth)
     pads = padding3d(params, known(x.shape[-3:]), kernel, strides)
     if any(amount >= size for amount, size in zip(pads, kernel * 2, strict=True)):
-        raise layer.unsupported("a padding that is not smaller than the kernel")
+        return net.blob(_wide_padding(net, layer, net.exact(x), (kernel, strides, pads, [0] * 3)))
     window: dict[str, Any] = {"kernel_shape": kernel, "strides": strides, "pads": pads}
     if params.type == params.MAX:
         return net.blob(net.node("MaxPool", net.exact(x), **window))

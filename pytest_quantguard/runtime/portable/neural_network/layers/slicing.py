@@ -1,11 +1,14 @@
 """Taking parts of a tensor: slices, crops and windows."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pytest_quantguard.runtime.portable.graph import ELEMENT_TYPES
 from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, known, product
-from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
+from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer, step_layer
 from pytest_quantguard.runtime.portable.neural_network.spatial import border_amounts
 
 _FIRST, _LAST = -(2**62), 2**62
@@ -76,10 +79,13 @@ def _squeezed(net: Network, x: Blob, masks: Sequence[bool]) -> Blob:
 
 @layer("sliceDynamic")
 def slice_dynamic(net: Network, layer: Layer, x: Blob, begin: Blob, *rest: Blob) -> Blob:
-    """`SliceDynamicLayerParams`: begin, and if given end and strides, are inputs; masks are parameters."""
+    """`SliceDynamicLayerParams`: begin is an input; end, strides and masks are inputs or parameters.
+
+    With all seven inputs it is computed by `slice_squeezed`.
+    """
     params = layer.params
-    if len(rest) > 2:
-        raise layer.unsupported("masks as inputs")
+    if len(rest) > 4:
+        raise layer.unsupported("squeezeMasks as an input of a single graph")
     length = x.rank
     # coremltools writes five values where none are given, whatever the rank.
     squeezes = (list(params.squeezeMasks) or [False] * length)[:length]
@@ -97,8 +103,11 @@ def slice_dynamic(net: Network, layer: Layer, x: Blob, begin: Blob, *rest: Blob)
     forward = net.node("Greater", steps, net.constant([0]))
     outer = net.node("Where", forward, net.constant([_LAST]), net.constant([_FIRST]))
     inner = net.node("Where", forward, net.constant([_FIRST]), net.constant([_LAST]))
-    first = net.node("Where", net.constant(np.array(begin_masks) & ~np.array(squeezes)), inner, starts)
-    last = net.node("Where", net.constant(np.array(end_masks)), outer, ends)
+    from_start = net.constant(np.array(begin_masks)) if len(rest) < 3 else _truth(net, rest[2])
+    from_start = net.node("And", from_start, net.node("Not", single))
+    to_end = net.constant(np.array(end_masks)) if len(rest) < 4 else _truth(net, rest[3])
+    first = net.node("Where", from_start, inner, starts)
+    last = net.node("Where", to_end, outer, ends)
     last = net.node("Where", single, after, last)
     steps = net.node("Where", single, net.constant([1]), steps)
     value = net.node("Slice", net.exact(x), first, last, net.constant(list(range(length))), steps)
@@ -108,6 +117,36 @@ def slice_dynamic(net: Network, layer: Layer, x: Blob, begin: Blob, *rest: Blob)
     if len(axes) == length:
         return net.blob(net.node("Reshape", value, net.constant([1])))
     return net.blob(net.node("Squeeze", value, net.constant(axes)), (None,) * (length - len(axes)))
+
+
+def _truth(net: Network, mask: Blob) -> str:
+    return net.node("Cast", net.exact(mask), to=ELEMENT_TYPES["bool"])
+
+
+@step_layer("sliceDynamic")
+def slice_squeezed(
+    layer: Layer,
+    x: NDArray[Any],
+    begin: NDArray[Any],
+    end: NDArray[Any],
+    strides: NDArray[Any],
+    begin_masks: NDArray[Any],
+    end_masks: NDArray[Any],
+    squeeze_masks: NDArray[Any],
+) -> list[NDArray[Any]]:
+    """`SliceDynamicLayerParams` with seven inputs: which dimensions are left depends on the last."""
+    parts: list[int | slice] = []
+    columns = (begin, end, strides, begin_masks, end_masks, squeeze_masks)
+    if {column.size for column in columns} != {x.ndim}:
+        raise layer.unsupported(f"an input whose length is not the first one's rank {x.ndim}")
+    for start, stop, step, from_start, to_end, squeezed in zip(
+        *(column.ravel() for column in columns), strict=True
+    ):
+        if squeezed:
+            parts.append(int(start))
+        else:
+            parts.append(slice(None if from_start else int(start), None if to_end else int(stop), int(step)))
+    return [np.ascontiguousarray(np.atleast_1d(x[tuple(parts)]))]
 
 
 @layer("sliceBySize")
