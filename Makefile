@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= auto
 BIN := .venv/bin
 
-.PHONY: example test check test-oldest conformance
+.PHONY: example test check test-oldest conformance conformance-full
 
 example: .venv/.ready
 	cd example_project && ../$(BIN)/python -m pytest
@@ -20,8 +20,16 @@ check: .venv/.ready
 test-oldest: .venv-oldest/.ready
 	.venv-oldest/bin/python -m pytest -n $(WORKERS)
 
+# A fixed part of coremltools' own tests, and networks of PyTorch; see docs/conformance.md.
 conformance: .venv-conformance/.ready
 	.venv-conformance/bin/python -m pytest -n $(WORKERS) tests/conformance
+	.venv-conformance/bin/python tests/conformance/run.py -n $(WORKERS) --conformance-sample=3 $(CONFORMANCE)
+
+# All of them, about an hour on two cores. After an interruption: make conformance-full CONFORMANCE=--conformance-resume
+conformance-full: .venv-conformance/.ready
+	mkdir -p build
+	.venv-conformance/bin/python tests/conformance/run.py -n $(WORKERS) --conformance-journal=build/conformance.jsonl \
+		--conformance-report=build/conformance.md $(CONFORMANCE)
 
 .venv/.ready: GROUP = dev
 .venv-oldest/.ready: GROUP = oldest
