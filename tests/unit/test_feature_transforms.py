@@ -298,3 +298,28 @@ def test_a_sequence_keeps_to_its_described_length():
 def test_class_confidences_come_with_a_row_of_ones():
     spec, _ = transform_spec("classConfidenceThresholding", THREE, ((2, 3), "DOUBLE"))
     np.testing.assert_array_equal(run(spec, x=[0.1, 0.2, 0.7])["y"], [[0.1, 0.2, 0.7], [1, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "fill"),
+    [
+        ("scaler", lambda params: None),
+        ("normalizer", lambda params: None),
+        ("imputer", lambda params: setattr(params, "imputedDoubleValue", 1.0)),
+        ("arrayFeatureExtractor", lambda params: params.extractIndex.append(0)),
+        ("oneHotEncoder", lambda params: params.stringCategories.vector.append("a")),
+        ("categoricalMapping", lambda params: params.stringToInt64Map.map.update({"a": 1})),
+        ("dictVectorizer", lambda params: params.stringToIndex.vector.append("a")),
+    ],
+)
+def test_an_input_of_a_type_that_the_model_cannot_take_is_refused(kind, fill):
+    spec, params = transform_spec(kind, (4, 4, "RGB"), "double")
+    fill(params)
+    with pytest.raises(ModelFileError, match=rf"^model\.mlmodel: {kind}: input 'x' is of type imageType, not "):
+        FeatureModelEngine(spec, None, name="model.mlmodel")
+
+
+def test_values_that_overflow_become_infinite_without_a_warning():
+    spec, scaler = transform_spec("scaler", given=((3,), "FLOAT32"))
+    scaler.scaleValue.append(1e300)
+    assert run(spec, x=[1, 0, -1])["y"].tolist() == [np.inf, 0.0, -np.inf]

@@ -32,7 +32,7 @@ def bayesian_probit_regressor(model: FeatureModel) -> Predict:
     }
     if not all(gaussian.precision > 0 for gaussian in [params.bias, *weights.values()]):
         raise model.damaged("a weight has no positive precision")
-    taken = model.input_named(params.regressionInputFeatureName)
+    taken = model.input_named(params.regressionInputFeatureName, "multiArrayType")
     outputs = model.description.outputs
     predicted = model.predicted()
 

@@ -15,7 +15,7 @@ def one_hot_encoder(model: FeatureModel) -> Predict:
 
     A category that is not in the list gives zeros (`IgnoreUnknown`) or an error (`ErrorOnUnknown`).
     """
-    taken, output = model.only_input(), model.only_output()
+    taken, output = model.only_input("int64Type", "stringType"), model.only_output()
     kind = model.params.WhichOneof("CategoryType")
     if kind is None:
         raise model.damaged("it has no categories")
@@ -41,7 +41,7 @@ def one_hot_encoder(model: FeatureModel) -> Predict:
 @feature_model("categoricalMapping")
 def categorical_mapping(model: FeatureModel) -> Predict:
     """A string for a whole number or the other way round; of a sequence each entry."""
-    taken, output = model.only_input(), model.only_output()
+    taken, output = model.only_input("int64Type", "stringType", "sequenceType"), model.only_output()
     kind = model.params.WhichOneof("MappingType")
     if kind is None:
         raise model.damaged("it has no mapping")
@@ -70,7 +70,7 @@ def dict_vectorizer(model: FeatureModel) -> Predict:
     An output that is described as a dictionary gets {place: value}, without the zeros. A key that the model does
     not know is passed over, as coremltools' own tests want it (`test_dict_vectorizer.py`).
     """
-    taken, output = model.only_input(), model.only_output()
+    taken, output = model.only_input("dictionaryType"), model.only_output()
     kind = model.params.WhichOneof("Map")
     if kind is None:
         raise model.damaged("it has no keys")

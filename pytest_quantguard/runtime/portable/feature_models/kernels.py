@@ -88,8 +88,7 @@ def make_kernel(model: FeatureModel, inputs: InputVector) -> tuple[int, Callable
         x = inputs.read(values)
         if x.size < vectors.width:
             raise model.failed(f"a support vector has feature {vectors.width} of {x.size}")
-        with np.errstate(over="ignore", invalid="ignore"):
-            return function(vectors, x)
+        return function(vectors, x)
 
     return vectors.count, kernel
 

@@ -58,9 +58,8 @@ def glm_classifier(model: FeatureModel) -> Predict:
         if not one_vs_rest:
             return softmax(np.concatenate([[0.0], margins]))
         each = logistic(margins)
-        with np.errstate(invalid="ignore"):  # all zero: NaN, which is no answer
-            total: float = each.sum()
-            return each / total
+        total: float = each.sum()
+        return each / total
 
     return classifier(model, scores_of)
 

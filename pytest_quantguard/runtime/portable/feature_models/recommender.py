@@ -33,7 +33,14 @@ def item_similarity_recommender(model: FeatureModel) -> Predict:
         for base in params.itemItemSimilarities
     }
     taken = params.itemInputFeatureName or model.description.inputs[0].name
-    model.input_named(taken)
+    model.input_named(taken, "dictionaryType", "sequenceType", "multiArrayType")
+    for name, *types in (
+        (params.numRecommendationsInputFeatureName, "int64Type"),
+        (params.itemRestrictionInputFeatureName, "sequenceType", "multiArrayType"),
+        (params.itemExclusionInputFeatureName, "sequenceType", "multiArrayType"),
+    ):
+        if any(given.name == name for given in model.description.inputs):
+            model.input_named(name, *types)
     outputs = model.description.outputs
 
     def known(items: Iterable[Any]) -> list[int]:

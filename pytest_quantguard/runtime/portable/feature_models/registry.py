@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pytest_quantguard.errors import ModelFileError, PredictionError, UnsupportedModelError
 from pytest_quantguard.models.describe import describe
 from pytest_quantguard.models.description import Feature
-from pytest_quantguard.runtime.portable.feature_models.values import as_feature
+from pytest_quantguard.runtime.portable.feature_models.values import as_feature, type_name
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,17 @@ class FeatureModel:
         """The error for a sample that the model has no answer for."""
         return PredictionError(f"{self.name}: {self.kind}: {what}.")
 
-    def input_named(self, name: str) -> Feature:
-        """The input of that name."""
-        return self._named(self.description.inputs, name, "input")
+    def input_named(self, name: str, *types: str) -> Feature:
+        """The input of that name; `types` are the specification's names of the types that it may have."""
+        return self._of_type(self._named(self.description.inputs, name, "input"), types)
 
     def output_named(self, name: str) -> Feature:
         """The output of that name."""
         return self._named(self.description.outputs, name, "output")
 
-    def only_input(self) -> Feature:
-        """The input of a model that takes one."""
-        return self._only(self.description.inputs, "input")
+    def only_input(self, *types: str) -> Feature:
+        """The input of a model that takes one, of one of the types."""
+        return self._of_type(self._only(self.description.inputs, "input"), types)
 
     def only_output(self) -> Feature:
         """The output of a model that gives one."""
@@ -82,6 +82,11 @@ class FeatureModel:
     def value(self, feature: Feature, value: Any) -> Any:
         """A computed value as the type that the output is described with."""
         return as_feature(feature, value, model=f"{self.name}: {self.kind}")
+
+    def _of_type(self, feature: Feature, types: tuple[str, ...]) -> Feature:
+        if types and type_name(feature) not in types:
+            raise self.damaged(f"input {feature.name!r} is of type {type_name(feature)}, not {' or '.join(types)}")
+        return feature
 
     def _named(self, features: tuple[Feature, ...], name: str, what: str) -> Feature:
         for feature in features:

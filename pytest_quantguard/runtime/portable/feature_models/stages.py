@@ -70,14 +70,21 @@ class ModelStage:
         self._reader = ValueReader(spec, model.description, model=name)
         self._model = model
         self._takes_optional = entry.takes_optional
-        self._predict = entry.make(model)
+        with _ieee():
+            self._predict = entry.make(model)
 
     def run(self, features: Mapping[str, Any]) -> Answer:
         values = self._reader.read_from(features)
         for name, value in values.items():
             if value is None and not self._takes_optional:
                 raise self._model.failed(f"its input {name!r} is missing, and it has no default")
-        return self._predict(values)
+        with _ieee():
+            return self._predict(values)
+
+
+def _ieee() -> np.errstate:
+    """Infinity and NaN are values like others here, as in Core ML; whoever measures refuses them."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
 
 
 class NetworkStage:

@@ -24,10 +24,13 @@ def non_maximum_suppression(model: FeatureModel) -> Predict:
     output of a described height is cut or filled up with zeros.
     """
     params = model.params
-    confidence_input = model.input_named(params.confidenceInputFeatureName)
-    coordinates_input = model.input_named(params.coordinatesInputFeatureName)
+    confidence_input = model.input_named(params.confidenceInputFeatureName, "multiArrayType")
+    coordinates_input = model.input_named(params.coordinatesInputFeatureName, "multiArrayType")
     confidence_output = model.output_named(params.confidenceOutputFeatureName)
     coordinates_output = model.output_named(params.coordinatesOutputFeatureName)
+    for name in (params.iouThresholdInputFeatureName, params.confidenceThresholdInputFeatureName):
+        if any(taken.name == name for taken in model.description.inputs):
+            model.input_named(name, "doubleType")
     fewest, most = _heights(model)
     per_class = params.pickTop.perClass
 

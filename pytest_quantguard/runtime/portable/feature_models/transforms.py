@@ -9,6 +9,17 @@ from pytest_quantguard.models.description import ArrayFeature, Feature
 from pytest_quantguard.runtime.portable.feature_models.registry import Answer, FeatureModel, Predict, feature_model
 from pytest_quantguard.runtime.portable.feature_models.vectors import MAX_DIMENSIONS, Vector
 
+# By field of the imputed value the types of feature that it may stand for (coremltools' `ImputerValidator.cpp`).
+_IMPUTED_TYPES = {
+    "imputedDoubleValue": ("doubleType", "multiArrayType"),
+    "imputedInt64Value": ("int64Type",),
+    "imputedStringValue": ("stringType",),
+    "imputedDoubleArray": ("multiArrayType",),
+    "imputedInt64Array": ("multiArrayType",),
+    "imputedStringDictionary": ("dictionaryType",),
+    "imputedInt64Dictionary": ("dictionaryType",),
+}
+
 
 @feature_model("identity", takes_optional=True)
 def identity(model: FeatureModel) -> Predict:
@@ -34,7 +45,7 @@ def identity(model: FeatureModel) -> Predict:
 @feature_model("scaler")
 def scaler(model: FeatureModel) -> Predict:
     """scaleValue * (x + shiftValue), each empty, one value, or one per entry."""
-    taken, output = model.only_input(), model.only_output()
+    taken, output = model.only_input("int64Type", "doubleType", "multiArrayType"), model.only_output()
     shift = _one_or_each(model, taken, model.params.shiftValue, 0.0)
     scale = _one_or_each(model, taken, model.params.scaleValue, 1.0)
 
@@ -55,7 +66,7 @@ def normalizer(model: FeatureModel) -> Predict:
 
     Zeros stay zeros. The largest entry is max(x), without magnitudes, as the specification writes it.
     """
-    taken, output = model.only_input(), model.only_output()
+    taken, output = model.only_input("multiArrayType"), model.only_output()
     norm_type = model.params.normType
     if norm_type not in model.params.NormType.values():
         raise model.damaged(f"there is no norm {norm_type}")
@@ -80,10 +91,10 @@ def imputer(model: FeatureModel) -> Predict:
     Missing is an input that is not given, and NaN where no `ReplaceValue` says otherwise. A dictionary that is
     not given becomes the imputed one, and its NaN values those of the imputed one.
     """
-    taken, output = model.only_input(), model.only_output()
     kind = model.params.WhichOneof("ImputedValue")
     if kind is None:
         raise model.damaged("it has no imputed value")
+    taken, output = model.only_input(*_IMPUTED_TYPES[kind]), model.only_output()
     imputed = getattr(model.params, kind)
     if kind.endswith("Dictionary"):
         imputed = dict(imputed.map)
@@ -110,7 +121,7 @@ def imputer(model: FeatureModel) -> Predict:
 @feature_model("arrayFeatureExtractor")
 def array_feature_extractor(model: FeatureModel) -> Predict:
     """The entries at `extractIndex` of an array, counted from 0 in row-major order."""
-    taken, output = model.only_input(), model.only_output()
+    taken, output = model.only_input("multiArrayType"), model.only_output()
     indices = list(model.params.extractIndex)
     if not indices or (len(indices) != 1 and not isinstance(output, ArrayFeature)):
         raise model.damaged(f"{len(indices)} indices do not fit its output")
@@ -139,7 +150,7 @@ def feature_vectorizer(model: FeatureModel) -> Predict:
     if not columns or any(places < 1 for _, places in columns) or total > MAX_DIMENSIONS:
         raise model.damaged(f"it has {len(columns)} columns of {total} places together")
     for name, places in columns:
-        size = _size(model.input_named(name))
+        size = _size(model.input_named(name, "int64Type", "doubleType", "multiArrayType", "dictionaryType"))
         if size is not None and size != places:
             raise model.damaged(f"input {name!r} has {size} entries for {places} places")
 
@@ -156,7 +167,7 @@ def class_confidence_thresholding(model: FeatureModel) -> Predict:
 
     The specification keeps the precision-recall curves for the app; the model itself does not apply them.
     """
-    taken, output = model.only_input(), model.only_output()
+    taken, output = model.only_input("multiArrayType"), model.only_output()
 
     def predict(values: Mapping[str, Any]) -> Answer:
         confidences = np.asarray(values[taken.name], np.float64).reshape(-1)

@@ -53,8 +53,7 @@ class Forest:
     def evaluate(self, x: Vector) -> Vector:
         """Base values plus those of the leaf that each tree leads to; shape (dimensions,)."""
         if self.single_precision:
-            with np.errstate(over="ignore"):
-                x = x.astype(np.float32).astype(np.float64)
+            x = x.astype(np.float32).astype(np.float64)
         node = self.roots.copy()
         moving = np.flatnonzero(~self.leaf[node])
         while moving.size:
@@ -98,8 +97,7 @@ def read_forest(model: FeatureModel) -> Forest:
     children = _children(model, nodes, index)
     first, dimension, addend = _entries(model, nodes, dimensions)
     values = np.array([node.branchFeatureValue for node in nodes], np.float64)
-    with np.errstate(over="ignore"):
-        single = values.astype(np.float32)
+    single = values.astype(np.float32)
     return Forest(
         leaf=leaf,
         feature=_features(model, nodes, leaf),

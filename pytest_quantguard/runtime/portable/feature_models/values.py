@@ -80,6 +80,13 @@ class ValueReader:
         return checked
 
 
+def type_name(feature: Feature) -> str:
+    """The specification's name of a feature's type."""
+    if isinstance(feature, OtherFeature):
+        return feature.type_name
+    return "multiArrayType" if isinstance(feature, ArrayFeature) else "imageType"
+
+
 def fitted(array: np.ndarray[Any, Any], allowed: AllowedShapes) -> np.ndarray[Any, Any]:
     """An array of a pipeline in the shape that the next model describes, where only the rank differs."""
     if not allowed.allows(array.shape) and array.size == np.prod(allowed.default, dtype=object):
@@ -103,8 +110,7 @@ def as_feature(feature: Feature, value: Any, *, model: str) -> Any:
             raise TypeError(f"not {array.dtype}")
         # The bindings of coremltools hand out float16 arrays as float32.
         dtype = "float32" if feature.dtype == "float16" else feature.dtype
-        with np.errstate(invalid="ignore", over="ignore"):
-            array = array.astype(dtype)
+        array = array.astype(dtype)
         if array.shape != feature.shape and array.size == np.prod(feature.shape, dtype=object) and feature.shape:
             array = array.reshape(feature.shape)
         return array
