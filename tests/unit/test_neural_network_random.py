@@ -3,6 +3,8 @@ import pytest
 from network_runner import make_builder, make_engine, numbers
 from test_neural_network_control_flow import inner
 
+from pytest_quantguard.errors import UnsupportedModelError
+
 SHAPE = (20, 500)
 
 
@@ -112,3 +114,11 @@ def test_categories_are_drawn_by_logits_and_temperature(temperature):
 def test_probabilities_need_not_add_up_to_one():
     x = np.float32([2, 6, 0])
     np.testing.assert_allclose(categories(x, is_logits=False), [0.25, 0.75, 0], atol=0.015)
+
+
+@pytest.mark.parametrize("shape", [[2**20, 2**20], [2**63]])
+def test_shapes_that_would_fill_the_memory_are_refused(shape):
+    builder = make_builder({"x": (1,)}, exact=True)
+    builder.add_random_uniform_static("draw", "y", shape)
+    with pytest.raises(UnsupportedModelError, match="layer 'draw': a random tensor of shape"):
+        make_engine(builder)

@@ -155,3 +155,19 @@ def test_other_boxes_are_cut_out_of_every_image():
     assert y.shape == (2, 3, 2, 3, 4)
     for index, image in enumerate(images[0]):
         close(y[:, index], cropped(image, BOXES, 3, 4))
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda b: b.add_resize_bilinear("r", "x", "y", 2**40, 2),
+        lambda b: b.add_upsample("r", 2**40, 1, "x", "y", mode="BILINEAR"),
+        lambda b: b.add_padding("r", 0, 0, 2**40, 0, input_name="x", output_name="y", padding_type="reflection"),
+        lambda b: b.add_crop_resize("r", ["x", "x"], "y", 2**40, 2),
+    ],
+)
+def test_sizes_that_would_fill_the_memory_are_refused(add):
+    builder = make_builder({"x": (1, 1, 4, 1, 1)}, exact=True)
+    add(builder)
+    with pytest.raises(UnsupportedModelError, match=r"layer 'r': a height or width of \d{13}"):
+        make_engine(builder)

@@ -9,6 +9,10 @@ Pair = tuple[int, int]
 """(start, end) of one axis, or (height, width)."""
 
 
+# A damaged file must not exhaust the memory while it is translated: longer axes of an image are refused.
+_LONGEST = 2**20
+
+
 @dataclass(frozen=True)
 class Padding:
     """Amounts before and after height and width; written as ONNX wants them by `onnx`."""
@@ -23,6 +27,13 @@ class Padding:
 
     def __bool__(self) -> bool:
         return any(self.onnx)
+
+
+def checked_length(layer: Layer, length: int) -> int:
+    """The length of an axis that a layer is to give."""
+    if not 0 <= length <= _LONGEST:
+        raise layer.unsupported(f"a height or width of {length}")
+    return length
 
 
 def border_amounts(layer: Layer, borders: Any) -> Padding:

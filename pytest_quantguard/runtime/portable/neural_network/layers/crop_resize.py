@@ -7,6 +7,7 @@ import numpy as np
 from pytest_quantguard.runtime.portable.graph import ELEMENT_TYPES
 from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, known
 from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
+from pytest_quantguard.runtime.portable.neural_network.spatial import checked_length
 
 
 @layer("cropResize")
@@ -56,7 +57,7 @@ def _grid(net: Network, layer: Layer, start: str, end: str, size: int, count: in
     scale = net.constant((float(params.spatialScale) or 1.0) * (size - 1 if params.normalizedCoordinates else 1))
     start, end = net.node("Mul", start, scale), net.node("Mul", end, scale)
     extent = net.node("Sub", end, start)
-    index = np.arange(count, dtype=np.float32)[None]
+    index = np.arange(checked_length(layer, count), dtype=np.float32)[None]
     if mode.samplingMethod in (mode.STRICT_ALIGN_ENDPOINTS_MODE, mode.ALIGN_ENDPOINTS_MODE):
         alone = 0.5 if mode.samplingMethod == mode.ALIGN_ENDPOINTS_MODE else 0.0
         share = index / (count - 1) if count > 1 else np.full((1, 1), alone, np.float32)

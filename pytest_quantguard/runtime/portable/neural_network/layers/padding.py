@@ -4,7 +4,7 @@ import numpy as np
 
 from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, product
 from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
-from pytest_quantguard.runtime.portable.neural_network.spatial import border_amounts
+from pytest_quantguard.runtime.portable.neural_network.spatial import border_amounts, checked_length
 
 _MODES = {"constant": "constant", "reflection": "reflect", "replication": "edge"}
 
@@ -23,6 +23,8 @@ def padding(net: Network, layer: Layer, x: Blob) -> Blob:
     source = net.image(x) if x.rank > 2 else net.exact(x)
     if kind == "reflection" and (max(top, bottom) >= product([height]) or max(left, right) >= product([width])):
         # Wider than the input it is reflected again, as numpy does it; onnxruntime does not.
+        checked_length(layer, product([height]) + top + bottom)
+        checked_length(layer, product([width]) + left + right)
         value = _reflected(net, _reflected(net, source, -2, top, bottom), -1, left, right)
         return net.blob(value, (*x.shape[:-2], *net.shape(value)[-2:]))
     leading = [0] * (len(net.shape(source)) - 2)

@@ -76,7 +76,7 @@ def _numbers(
 
 
 def _check_size(layer: Layer, shape: Shape) -> None:
-    if None not in shape and product(shape) > _MOST:
+    if None not in shape and (min(known(shape), default=0) < 0 or product(shape) > _MOST):
         raise layer.unsupported(f"a random tensor of shape {shape}")
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, known
 from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
+from pytest_quantguard.runtime.portable.neural_network.spatial import checked_length
 
 
 @layer("upsample")
@@ -35,7 +36,7 @@ def upsample(net: Network, layer: Layer, x: Blob) -> Blob:
         value = image
         for axis, size, factor in zip((2, 3), known(x.shape[-2:]), factors, strict=True):
             # A factor is stored as float32: 1.1 times 10 must not become 10.999.
-            outputs = int(np.float32(size) * np.float32(factor))
+            outputs = checked_length(layer, int(np.float32(size) * np.float32(factor)))
             value = interpolate(net, value, axis, _upsample_grid(layer, size, outputs))
     else:
         raise layer.unsupported(f"mode {params.mode}")
@@ -63,7 +64,7 @@ def resize_bilinear(net: Network, layer: Layer, x: Blob) -> Blob:
     targets = layer.pair(layer.params.targetSize, 1)
     value = net.image(x)
     for axis, size, target in zip((2, 3), known(x.shape[-2:]), targets, strict=True):
-        value = interpolate(net, value, axis, _sampling_grid(layer, size, target))
+        value = interpolate(net, value, axis, _sampling_grid(layer, size, checked_length(layer, target)))
     return net.blob(value, (*x.shape[:-2], *net.shape(value)[-2:]))
 
 
