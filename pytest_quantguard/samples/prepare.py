@@ -34,8 +34,10 @@ def prepare_image(path: Path | str, width: int, height: int, color: str, option:
         An image of mode `RGB` (also for BGR), `L`, or `F` with values from 0 to 255.
 
     Raises:
-        SampleError: the file is no readable image.
+        SampleError: the file is no readable image, or the model states no size for it.
     """
+    if width < 1 or height < 1:
+        raise SampleError(f"the model takes images of {width} x {height}, which is no size; export it again.")
     return crop_and_scale(decode(path).convert(MODES[color]), width, height, option)
 
 

@@ -109,3 +109,10 @@ def test_of_many_unreadable_samples_ten_are_named_and_the_others_counted(folder)
     assert "23 of 24 samples" in str(caught.value)
     assert "'bad09.jpg' and 13 more;" in str(caught.value)
     assert "bad10" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 8), (8, 0)])
+def test_a_model_without_an_image_size_is_refused(tmp_path, width, height):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(SampleError, match=f"takes images of {width} x {height}, which is no size"):
+        prepare_image(tmp_path / "a.png", width, height, "RGB", "center_crop")
