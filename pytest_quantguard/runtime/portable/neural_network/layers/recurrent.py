@@ -32,8 +32,8 @@ def simple_recurrent(net: Network, layer: Layer, x: Blob, state: Blob | None = N
     """`SimpleRecurrentLayerParams`; outputs are y and the last state."""
     params = layer.params
     inputs, outputs = int(params.inputVectorSize), int(params.outputVectorSize)
-    weights = layer.weights("weightMatrix", (1, outputs, inputs))
-    recursion = layer.weights("recursionMatrix", (1, outputs, outputs))
+    weights = layer.weights("weightMatrix", (outputs, inputs))[None]
+    recursion = layer.weights("recursionMatrix", (outputs, outputs))[None]
     bias = np.zeros((1, 2 * outputs), np.float32)
     if params.hasBiasVector:
         bias[0, :outputs] = layer.weights("biasVector", (outputs,))
