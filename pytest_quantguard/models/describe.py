@@ -166,6 +166,10 @@ def _label_values(value: Any) -> tuple[Label, ...]:
 def _feature(feature: Any) -> Feature:
     kind = feature.type.WhichOneof("Type")
     optional = feature.type.isOptional
+    if kind is None:
+        raise ModelFileError(
+            f"The feature '{feature.name}' has no type that this version knows; the model is damaged, or too new."
+        )
     if kind == "imageType":
         image = feature.type.imageType
         color = COLORS.get(image.colorSpace, "RGB")
@@ -173,7 +177,7 @@ def _feature(feature: Any) -> Feature:
     if kind == "multiArrayType":
         array = feature.type.multiArrayType
         return ArrayFeature(feature.name, tuple(array.shape), ARRAY_TYPES.get(array.dataType, "float32"), optional)
-    return OtherFeature(feature.name, str(kind), optional, _entries(feature, kind))
+    return OtherFeature(feature.name, kind, optional, _entries(feature, kind))
 
 
 def _entries(feature: Any, kind: str) -> str:

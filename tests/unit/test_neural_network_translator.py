@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from model_makers import small_network
 from network_runner import CLASSES, close, make_builder, make_engine, numbers, run
 from PIL import Image
 
 from pytest_quantguard.errors import ModelFileError, PredictionError, UnsupportedModelError
 from pytest_quantguard.quiet import quiet
+from pytest_quantguard.runtime.portable.engine import PortableEngine
 from pytest_quantguard.runtime.portable.neural_network.registry import supported_layers
 from pytest_quantguard.runtime.portable.neural_network.translator import translate
 
@@ -269,3 +271,20 @@ def test_a_network_that_needs_a_sequence_is_loaded_whatever_its_input_describes(
     builder.add_inner_product("sum", np.ones((1, 15)), None, 15, 1, False, "f", "y")
     x = numbers(15, 1, 1, 1, 1)
     assert make_engine(builder).predict({"x": x})["y"].item() == pytest.approx(x.sum(), abs=1e-5)
+
+
+def test_an_image_input_of_absurd_size_is_refused_by_name():
+    spec = small_network().get_spec()
+    spec.description.input[0].type.imageType.width = 2**31 - 1
+    spec.neuralNetworkClassifier.preprocessing[0].scaler.channelScale = 0.5
+    with pytest.raises(
+        UnsupportedModelError, match=r"net: input 'image': a tensor of shape \(1, 3, 8, 2147483647\)"
+    ):
+        PortableEngine(spec, None, name="net")
+
+
+def test_an_input_without_a_type_is_named():
+    spec = small_network().get_spec()
+    spec.description.input[0].type.ClearField("imageType")
+    with pytest.raises(ModelFileError, match="The feature 'image' has no type that this version knows"):
+        PortableEngine(spec, None, name="net")

@@ -7,7 +7,7 @@ import numpy as np
 
 from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
 from pytest_quantguard.models.description import ArrayFeature, Feature, ImageFeature
-from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, Shape, known
+from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, Shape, ShapeError, known
 
 GRAY = ("GRAYSCALE", "GRAYSCALE_FLOAT16")
 
@@ -23,8 +23,17 @@ def input_blob(net: Network, network: Any, feature: Feature, shape: Sequence[int
         model: the model's name, for errors.
 
     Raises:
-        UnsupportedModelError: the feature is neither an image nor a multi-array.
+        UnsupportedModelError: the feature is neither an image nor a multi-array, or too large.
     """
+    try:
+        return _input_blob(net, network, feature, shape, model)
+    except ShapeError as error:
+        raise UnsupportedModelError(
+            f"{model}: input {feature.name!r}: {error} is not supported by the portable engine."
+        ) from error
+
+
+def _input_blob(net: Network, network: Any, feature: Feature, shape: Sequence[int] | None, model: str) -> Blob:
     if isinstance(feature, ImageFeature):
         height, width = shape or (feature.height, feature.width)
         channels = 1 if feature.color in GRAY else 3
