@@ -5,6 +5,7 @@ ranges of the last one only. Here the ranges come from whoever runs the model; c
 """
 
 import contextlib
+import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -121,9 +122,40 @@ def share_ranges(ranges: dict[str, dict[str, Any]], groups: list[set[str]]) -> N
 def _given_ranges(ranges: dict[str, dict[str, Any]]) -> Iterator[Any]:
     """coremltools' `linear_quantize_activations`, which takes these ranges and does not predict."""
     import coremltools.optimize.coreml as cto
+    from coremltools.optimize import _utils
     from coremltools.optimize.coreml import experimental
 
     function = getattr(cto, "linear_quantize_activations", None) or experimental.linear_quantize_activations
     module = sys.modules[function.__module__]
-    with wrapped(module, "_get_activation_calibration_stats", lambda _: lambda *_, **__: ranges):
+    with (
+        wrapped(module, "_get_activation_calibration_stats", lambda _: lambda *_, **__: ranges),
+        wrapped(_utils, "get_min_and_max_values", _wide_range),
+        wrapped(_utils, "quantize_weight_by_dtype", _float16_scale),
+    ):
         yield function
+
+
+def _wide_range(original: Any) -> Any:
+    """The range of a tensor; coremltools computes scales from it in float16, which overflows from 32,752 on.
+
+    Only then it is given as float32; otherwise the scales are coremltools' own.
+    """
+
+    @functools.wraps(original)
+    def least_and_largest(activation_stats: Any, var_name: str) -> NDArray[Any]:
+        found: NDArray[Any] = original(activation_stats, var_name)
+        known = np.array([activation_stats[var_name]["rmin"], activation_stats[var_name]["rmax"]], np.float32)
+        return known if 2 * np.abs(known).max() > np.finfo(np.float16).max else found
+
+    return least_and_largest
+
+
+def _float16_scale(original: Any) -> Any:
+    """The scale as float16, which it is where the range is."""
+
+    @functools.wraps(original)
+    def quantize(*arguments: Any, **options: Any) -> tuple[Any, Any, Any]:
+        data, scale, zero_point = original(*arguments, **options)
+        return data, scale.astype(np.float16), zero_point
+
+    return quantize

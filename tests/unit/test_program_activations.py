@@ -93,6 +93,19 @@ def test_coremltools_keeps_the_ranges_of_the_last_sample_only():
     assert scales(both) == scales(last)  # in a coremltools that is right, these differ
 
 
+def test_coremltools_makes_infinite_scales_of_large_activations():
+    theirs = by_coremltools(two_layers(), samples(1, scale=20_000), mode="linear_symmetric", dtype="int8")
+    assert np.inf in scales(theirs)  # in a coremltools that is right, it is not
+
+
+def test_scales_of_large_activations_are_finite():
+    program, given = two_layers(), samples(1, scale=20_000)
+    ours = pytest_quantguard.quantize(program, scheme="float,activations=int8", calibration=given)
+    before, after = (model.outputs(given[0]).arrays["dense"] for model in (load_model(program), ours))
+    assert np.isfinite(scales(ours.mlmodel)).all()
+    assert 0 < np.abs(before - after).max() < 0.1 * np.abs(before).max()
+
+
 def test_ranges_are_those_of_all_samples_in_any_order():
     program, given = two_layers(), [*samples(1, scale=9), *samples(1)]
     found = [
