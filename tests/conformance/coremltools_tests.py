@@ -5,6 +5,7 @@ Start it with `run.py`, which passes its options on.
 
 import faulthandler
 import gc
+import os
 import random
 import shutil
 import signal
@@ -23,12 +24,14 @@ from precision import finer_than_float16
 from results import EXPECTED, FAILED, NOT_APPLICABLE, PASSED, Result, as_line, general, markdown, read_journal
 
 from pytest_quantguard.errors import QuantguardError, UnsupportedModelError
+from pytest_quantguard.quiet import import_coremltools
 from pytest_quantguard.runtime import enable_predict
 from pytest_quantguard.runtime.coremltools_proxy import PortableProxy
 
 TIME_LIMIT = 600
 """Seconds for one test; the slowest, which tries thousands of 3-D convolutions, takes some minutes."""
 
+_FOLDER_VARIABLE = "CONFORMANCE_FOLDER"
 _FOLDER = pytest.StashKey[Path]()
 _RUN = pytest.StashKey["Run"]()
 _COLLECT_GARBAGE_EVERY = 100
@@ -45,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    import_coremltools()
     import coremltools._deps
     import torch
 
@@ -54,14 +58,26 @@ def pytest_configure(config: pytest.Config) -> None:
     coremltools._deps._IS_MACOS = True
     _save_time()
     _tell_float16_apart()
-    memory = Path("/dev/shm")
-    config.stash[_FOLDER] = Path(tempfile.mkdtemp(prefix="conformance_", dir=memory if memory.is_dir() else None))
+    config.stash[_FOLDER] = _make_folder(config)
     tempfile.tempdir = str(config.stash[_FOLDER])
     _count_loaded_models()
     signal.signal(signal.SIGALRM, _time_is_up)
     if not hasattr(config, "workerinput"):
         config.stash[_RUN] = Run(config)
         config.pluginmanager.register(config.stash[_RUN])
+
+
+def _make_folder(config: pytest.Config) -> Path:
+    """A folder for the models that the tests write; those of the workers are inside that of their controller.
+
+    So what a worker leaves behind that crashes goes with the controller's.
+    """
+    if hasattr(config, "workerinput"):
+        return Path(tempfile.mkdtemp(dir=os.environ[_FOLDER_VARIABLE]))
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="conformance_", dir=memory if memory.is_dir() else None))
+    os.environ[_FOLDER_VARIABLE] = str(folder)
+    return folder
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -3,11 +3,11 @@
 Without an option it runs all of them; with `--conformance-sample=N` a fixed part. See docs/conformance.md.
 """
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
-import coremltools
 from families import FILES
 
 ENVIRONMENT = {
@@ -24,7 +24,10 @@ ENVIRONMENT = {
 
 def main() -> None:
     here = Path(__file__).parent
-    package = Path(coremltools.__file__).parent
+    found = importlib.util.find_spec("coremltools")
+    if found is None or found.origin is None:
+        sys.exit("coremltools is not installed; install the dependency group conformance")
+    package = Path(found.origin).parent
     tests = [argument for argument in sys.argv[1:] if (package / argument.partition("::")[0]).exists()]
     arguments = [argument for argument in sys.argv[1:] if argument not in tests]
     arguments += [str(package / test) for test in tests or FILES]

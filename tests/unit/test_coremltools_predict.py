@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tempfile
 import warnings
 
 import numpy as np
@@ -209,10 +210,12 @@ def test_refused_inputs_are_runtime_errors_as_on_macos(network_path):
     assert isinstance(caught.value, PredictionError)
 
 
-def test_a_compiled_model_predicts(network_path, image):
+def test_a_compiled_model_predicts(network_path, image, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with enable_predict():
         expected = ct.models.MLModel(str(network_path)).predict(dict(image))
         compiled = ct.models.utils.compile_model(str(network_path))
+        assert compiled.startswith(str(tmp_path))
         assert ct.models.CompiledMLModel(compiled).predict(dict(image)) == expected
 
 
