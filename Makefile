@@ -3,7 +3,7 @@ PYTHON ?= python3
 WORKERS ?= auto
 BIN := .venv/bin
 
-.PHONY: example test check test-oldest conformance conformance-full
+.PHONY: example test check test-oldest fuzz conformance conformance-full
 
 example: .venv/.ready
 	cd example_project && ../$(BIN)/python -m pytest
@@ -15,6 +15,10 @@ check: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Models damaged in 2,000 ways, each opened by the portable engine.
+fuzz: .venv/.ready
+	$(BIN)/python tests/fuzz/hunt.py $(FUZZ)
 
 # The same tests with the oldest dependencies that pyproject.toml allows.
 test-oldest: .venv-oldest/.ready

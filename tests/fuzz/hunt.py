@@ -2,9 +2,9 @@
 
     python tests/fuzz/hunt.py [--count 2000] [--seed 0] [--only NUMBER]
 
-Every model is opened in a process of its own kind (`victim.py`), which is watched. Ends with 1 if one mutation
-crashed the process, took longer than the time limit, more memory than docs/portable-engine.md states, or escaped with
-another exception than a `QuantguardError`. A failure is repeated by its number: `--only NUMBER`.
+Models are opened in another process (`victim.py`), which is watched. Ends with 1 if one mutation crashed it, took
+longer than the time limit, more memory than docs/portable-engine.md states, or escaped with another exception than
+a `QuantguardError`. A failure is repeated by its number: `--only NUMBER`. Reads memory as Linux tells it.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from mutations import (  # noqa: E402
 )
 from seeds import write_seeds  # noqa: E402
 
-TIME_LIMIT_SECONDS = 30
-MEMORY_LIMIT_BYTES = 2 << 30
-"""How much more than before opening one damaged model may take; stated in docs/portable-engine.md."""
+from pytest_quantguard.runtime.portable.limits import MEMORY_LIMIT_BYTES  # noqa: E402
+
+TIME_LIMIT_SECONDS = 30.0
 
 
 class Victim:
@@ -43,8 +43,8 @@ class Victim:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
-    def open(self, path: Path) -> dict[str, Any]:
-        """What came of opening a model."""
+    def open(self, path: Path, seconds: float) -> dict[str, Any]:
+        """What came of opening a model within some seconds."""
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__).with_name("victim.py"))],
@@ -55,7 +55,7 @@ class Victim:
                 env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
             )
             self._ask(Path("warm up"), 120)
-        return self._ask(path, TIME_LIMIT_SECONDS)
+        return self._ask(path, seconds)
 
     def _ask(self, path: Path, seconds: float) -> dict[str, Any]:
         process = self._process
@@ -109,8 +109,17 @@ def damaged_copy(seed: Path, number: int, folder: Path) -> tuple[Path, str]:
     return path, kind
 
 
-def hunt(numbers: list[int]) -> int:
-    """Open the mutations with these numbers and print what came of them; returns how many are bugs."""
+def hunt(numbers: list[int], *, seconds: float, memory: int) -> int:
+    """Open the mutations with these numbers and print what came of them.
+
+    Args:
+        numbers: of the mutations.
+        seconds: how long opening one may take.
+        memory: bytes, how much more memory than before opening one may take.
+
+    Returns:
+        How many are bugs.
+    """
     victim, bugs = Victim(), []
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
     largest = 0
@@ -118,14 +127,14 @@ def hunt(numbers: list[int]) -> int:
         (sound := Path(parent) / "sound").mkdir()
         seeds = write_seeds(sound)
         for seed in seeds:
-            found = victim.open(seed)
+            found = victim.open(seed, TIME_LIMIT_SECONDS)
             assert found["kind"] == "answer", f"the sound model {seed.name} does not run: {found}"
         for number in numbers:
             (folder := Path(parent) / str(number)).mkdir()
             path, kind = damaged_copy(seeds[number % len(seeds)], number, folder)
-            found = victim.open(path)
+            found = victim.open(path, seconds)
             largest = max(largest, found.get("growth", 0))
-            if found.get("growth", 0) > MEMORY_LIMIT_BYTES:
+            if found.get("growth", 0) > memory:
                 found = {"kind": "bug", "message": f"took {found['growth'] / 1e9:.1f} GB ({found['kind']})"}
             counts[kind, found["kind"]] += 1
             if found["kind"] == "bug":
@@ -150,9 +159,13 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="how many mutations (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="the number of the first mutation (default: 0)")
     parser.add_argument("--only", type=int, help="repeat one mutation by its number")
+    parser.add_argument("--seconds", type=float, default=TIME_LIMIT_SECONDS, help="time limit (default: 30)")
+    parser.add_argument("--memory", type=int, default=MEMORY_LIMIT_BYTES, help="bytes (default: 4 GiB)")
     arguments = parser.parse_args()
     numbers = list(range(arguments.seed, arguments.seed + arguments.count))
-    return 1 if hunt([arguments.only] if arguments.only is not None else numbers) else 0
+    if arguments.only is not None:
+        numbers = [arguments.only]
+    return 1 if hunt(numbers, seconds=arguments.seconds, memory=arguments.memory) else 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,16 @@ from google.protobuf.message import Message
 
 NUMBERS = (0, 1, -1, 2, 3, 7, 255, 65_536, 300_000_000, 2**31 - 1, 2**31, 2**62, -(2**31))
 REALS = (0.0, -1.0, 0.5, 1e-30, 1e30, float("inf"), float("-inf"), float("nan"))
-TEXTS = ("", "x", "../../../../etc/passwd", "/etc/passwd", "@model_path/../../weight.bin", "a" * 10_000, "\0", "é\n")
+TEXTS = (
+    "",
+    "x",
+    "../../../../etc/passwd",
+    "/etc/passwd",
+    "@model_path/../../weight.bin",
+    "a" * 10_000,
+    "\0",
+    "é\n",
+)
 INTEGERS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
@@ -132,7 +141,9 @@ def _holds_messages(field: Any) -> bool:
 
 
 def _is_name(message: Message, field: Any) -> bool:
-    return bool(field.cpp_type == FieldDescriptor.CPPTYPE_STRING and field.name == "name" and not field.is_repeated)
+    return bool(
+        field.cpp_type == FieldDescriptor.CPPTYPE_STRING and field.name == "name" and not field.is_repeated
+    )
 
 
 def _damage_repeated(message: Message, field: Any, rng: random.Random, names: list[str]) -> None:
@@ -185,7 +196,9 @@ def _step_lists(message: Message) -> Any:
 
 
 def _outputs(step: Any) -> list[str]:
-    return [getattr(output, "name", output) for output in getattr(step, "output", None) or getattr(step, "outputs", [])]
+    return [
+        getattr(output, "name", output) for output in getattr(step, "output", None) or getattr(step, "outputs", [])
+    ]
 
 
 def _input_fields(step: Any) -> list[Any]:

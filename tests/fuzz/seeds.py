@@ -41,7 +41,13 @@ def _recurrent_network() -> Any:
         builder.add_reshape_static("reshape", "x", "series", (5, 1, 4, 1, 1))
         kernels = [[rng.normal(size=(3, size)).astype(np.float32) for _ in range(4)] for size in (3, 4)]
         builder.add_unilstm(
-            "lstm", *kernels, None, hidden_size=3, input_size=4, input_names=["series"], output_names=["y", "h", "c"]
+            "lstm",
+            *kernels,
+            None,
+            hidden_size=3,
+            input_size=4,
+            input_names=["series"],
+            output_names=["y", "h", "c"],
         )
         builder.add_elementwise("add", ["h", "c"], "sum", "ADD")
         return ct.models.MLModel(builder.spec, skip_model_load=True)
@@ -121,7 +127,12 @@ def _tree_pipeline() -> Any:
     ensemble = trees.treeEnsembleClassifier.treeEnsemble
     ensemble.numPredictionDimensions = 3
     ensemble.basePredictionValue.extend([0.0, 0.0, 0.0])
-    branch = {"feature": 1, "value": 0.5, "yes": {0: 1.0}, "no": {"feature": 2, "value": 0.1, "yes": {1: 1}, "no": {2: 1}}}
+    branch = {
+        "feature": 1,
+        "value": 0.5,
+        "yes": {0: 1.0},
+        "no": {"feature": 2, "value": 0.1, "yes": {1: 1}, "no": {2: 1}},
+    }
     add_tree(ensemble, branch, 0)
     add_tree(ensemble, {"feature": 0, "value": -0.5, "yes": {2: 0.5}, "no": {1: 0.25}}, 1)
     outputs = {"label": "string", "probabilities": "dictionary:string"}

@@ -51,7 +51,7 @@ def _value(feature: Any) -> Any:
         return Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
     if isinstance(feature, ArrayFeature):
         shape = tuple(feature.shape)
-        small = all(0 <= size for size in shape) and np.prod([float(size) for size in shape]) <= LARGEST_INPUT
+        small = all(size >= 0 for size in shape) and np.prod([float(size) for size in shape]) <= LARGEST_INPUT
         return rng.normal(size=shape if small else (2,)).astype(np.float32)
     return 1.0
 
