@@ -213,6 +213,16 @@ def test_a_recurrent_layer_takes_sequences_of_any_length(tmp_path):
         check(run_spec(spec, given, tmp_path), lstm_by_numpy(*given.values(), weights))
 
 
+@pytest.mark.parametrize("rows", [BATCH + 3, None])
+def test_a_state_of_more_rows_than_sequences_is_cut_as_for_packed_sequences_of_pytorch(rows, tmp_path):
+    weights = lstm_weights("bias")
+    states = {name: normal(BATCH + 3, HIDDEN) for name in ("initial_h", "initial_c")}
+    inputs = {"x": (X.shape, np.float32), **dict.fromkeys(states, ((rows, HIDDEN), np.float32))}
+    spec = make_spec(lambda **given: mb.lstm(**given, **weights, output_sequence=True), inputs, tmp_path, "iOS17")
+    found = run_spec(spec, {"x": X, **states}, tmp_path)
+    check(found, lstm_by_numpy(X, *(state[:BATCH] for state in states.values()), weights))
+
+
 def _gru_spec(tmp_path, **changed):
     weights = {"weight_ih": normal(3 * HIDDEN, FEATURES), "weight_hh": normal(3 * HIDDEN, HIDDEN)} | changed
     inputs = {"x": X, "initial_h": normal(BATCH, HIDDEN)}

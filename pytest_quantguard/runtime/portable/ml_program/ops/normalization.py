@@ -84,7 +84,8 @@ def local_response_norm(op: MilOperation) -> str:
     flat = op.node("Reshape", op.node("Mul", x, x), op.array([0, 0, -1], "int64"))
     flat = op.node("Unsqueeze", flat, op.array([1], "int64"))
     pads = op.array([0, 0, size // 2, 0, 0, 0, (size - 1) // 2, 0], "int64")
-    means = op.node("AveragePool", op.node("Pad", flat, pads), kernel_shape=[size, 1])
+    # onnxruntime may join both nodes, so the padding has to count.
+    means = op.node("AveragePool", op.node("Pad", flat, pads), kernel_shape=[size, 1], count_include_pad=1)
     means = op.node("Reshape", means, shape)
     factor = op.node("Mul", means, op.array(op.number("alpha", 1e-4), "float32"))
     base = op.node("Add", factor, op.array(op.number("k", 1.0), "float32"))

@@ -54,8 +54,8 @@ def avg_pool(op: MilOperation) -> str:
         return op.node("AveragePool", op.tensor("x"), count_include_pad=int(not exclude), **attributes)
     sizes = op.node("Shape", op.tensor("x"), start=2)
     ones = op.node("Expand", op.array(1, "float32"), op.node("Concat", op.array([1, 1], "int64"), sizes, axis=0))
-    total = op.node("AveragePool", _padded(op, op.tensor("x"), window, 0.0, 0.0), **window.shape)
-    counted = op.node("AveragePool", _padded(op, ones, window, float(not exclude), 0.0), **window.shape)
+    total = _mean(op, _padded(op, op.tensor("x"), window, 0.0, 0.0), window)
+    counted = _mean(op, _padded(op, ones, window, float(not exclude), 0.0), window)
     # A window of nothing but padding has the mean 0.
     return op.node("Div", total, op.node("Max", counted, op.array(np.finfo(np.float32).tiny, "float32")))
 
@@ -69,8 +69,13 @@ def l2_pool(op: MilOperation) -> str:
     if attributes is not None:
         mean = op.node("AveragePool", squares, count_include_pad=1, **attributes)
     else:
-        mean = op.node("AveragePool", _padded(op, squares, window, 0.0, 0.0), **window.shape)
+        mean = _mean(op, _padded(op, squares, window, 0.0, 0.0), window)
     return op.node("Sqrt", op.node("Mul", mean, op.array(math.prod(window.kernel), "float32")))
+
+
+def _mean(op: MilOperation, padded: str, window: Window) -> str:
+    """The mean of each window; onnxruntime may join padding and pooling, so the padding has to count."""
+    return op.node("AveragePool", padded, count_include_pad=1, **window.shape)
 
 
 def _window(op: MilOperation) -> Window:

@@ -163,7 +163,12 @@ def _sequence(op: MilOperation) -> str:
 
 def _state(op: MilOperation, parameter: str, directions: int, hidden: int) -> str:
     """A state (batch, directions * hidden size) as ONNX wants it: (directions, batch, hidden size)."""
-    split = op.node("Reshape", op.tensor(parameter), op.array([-1, directions, hidden], "int64"))
+    state, rows, batch = op.tensor(parameter), op.shape(parameter)[0], op.shape("x")[1]
+    if rows is None or rows != batch:
+        # coremltools gives PyTorch's packed sequences a state of zeros with as many rows as there are steps.
+        end = op.node("Shape", op.tensor("x"), start=1, end=2)
+        state = op.node("Slice", state, op.array([0], "int64"), end, op.array([0], "int64"))
+    split = op.node("Reshape", state, op.array([-1, directions, hidden], "int64"))
     return op.node("Transpose", split, perm=[1, 0, 2])
 
 
