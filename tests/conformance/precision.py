@@ -15,8 +15,8 @@ def finer_than_float16(actual: Any, desired: Any, rtol: float, atol: float) -> b
     """Whether an answer is right as far as float16 goes, while the tolerance asks for more digits than it has.
 
     Some tests make programs of float16 tensors, expect float32 values, and allow the error of float32. All three
-    must hold: the answer consists of float16 numbers; the tolerance is less than the distance of two of them; and
-    the answer is as close to the expected values as float16 arithmetic comes.
+    must hold: the answer or the expected values consist of float16 numbers; the tolerance is less than the
+    distance of two of them; and the answer is as close to the expected values as float16 arithmetic comes.
     """
     found, expected = np.asarray(actual), np.asarray(desired)
     if found.shape != expected.shape or found.dtype.kind != "f" or expected.dtype.kind != "f":
@@ -24,7 +24,7 @@ def finer_than_float16(actual: Any, desired: Any, rtol: float, atol: float) -> b
     largest = np.max(np.abs(expected), initial=0)
     if not largest < np.finfo(np.float16).max:
         return False
-    is_half = np.array_equal(found, found.astype(np.float16), equal_nan=True)
+    is_half = any(np.array_equal(side, side.astype(np.float16), equal_nan=True) for side in (found, expected))
     finer = atol + rtol * largest < np.spacing(np.float16(largest))
     close = np.allclose(found, expected, rtol=0, atol=FLOAT16_ERROR * largest, equal_nan=True)
     return bool(is_half and finer and close)
