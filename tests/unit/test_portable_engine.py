@@ -308,3 +308,14 @@ def test_nothing_reaches_the_terminal(capfd):
     engine = relu_engine((2, 3))
     engine.predict({"x": numbers(2, 3)})
     assert capfd.readouterr() == ("", "")
+
+
+def test_answers_share_no_memory_with_the_inputs():
+    from network_runner import make_builder, make_engine, numbers
+
+    builder = make_builder({"x": (4,)}, exact=True)
+    builder.add_reshape_static("same", "x", "y", [4])
+    x = numbers(4)
+    y = make_engine(builder).predict({"x": x})["y"]
+    np.testing.assert_array_equal(y, x)
+    assert not np.shares_memory(x, y)

@@ -123,7 +123,7 @@ def checked_array(
     model: str,
     described: Callable[[AllowedShapes, Shape], Shape] = lambda allowed, shape: shape,
 ) -> NDArray[Any]:
-    """An array of the declared type and an allowed shape; raises PredictionError.
+    """An array of the declared type and an allowed shape, without a copy where it can be; raises PredictionError.
 
     Args:
         feature: the input.
@@ -144,7 +144,7 @@ def checked_array(
         ) from error
     if not allowed.allows(described(allowed, array.shape)):
         raise PredictionError(f"{model}: input {feature.name!r} takes the shape {allowed}, not {array.shape}.")
-    return array.astype(feature.dtype)
+    return array.astype(feature.dtype, copy=False)
 
 
 def default_value(feature: Any) -> float:

@@ -65,7 +65,8 @@ class ValueReader:
         if isinstance(feature, ImageFeature):
             return checked_image(feature, self._shapes[feature.name], value, model=self._model)
         if isinstance(feature, ArrayFeature):
-            return checked_array(feature, self._shapes[feature.name], value, model=self._model)
+            # A stage may hand its input on as an output; the caller's array must not come back.
+            return checked_array(feature, self._shapes[feature.name], value, model=self._model).copy()
         try:
             checked = _READERS[feature.type_name](feature, value)
         except (TypeError, ValueError, OverflowError) as error:
