@@ -110,3 +110,12 @@ def test_filling_a_shape_that_is_an_input():
 def test_tiling_by_an_input():
     y = run(lambda b: b.add_tile("t", ["x", "n"], "y"), {"x": counting(2, 2), "n": np.float32([3])}, exact=True)
     close(y, np.tile(counting(2, 2), 3))
+
+
+def test_a_single_element_by_a_multi_index_has_one_dimension():
+    y = run(
+        lambda b: b.add_gather_nd("g", ["x", "i"], "y"),
+        {"x": counting(2, 3), "i": np.float32([1, 2])},
+        exact=True,
+    )
+    close(y, [5])

@@ -1,6 +1,6 @@
 """Picking and placing elements by index."""
 
-from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network
+from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, known
 from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
 
 
@@ -13,7 +13,11 @@ def gather(net: Network, layer: Layer, x: Blob, indices: Blob) -> Blob:
 @layer("gatherND")
 def gather_nd(net: Network, layer: Layer, x: Blob, indices: Blob) -> Blob:
     """`GatherNDLayerParams`: by multi-indices in the last dimension."""
-    return net.blob(net.node("GatherND", net.exact(x), net.integers(indices)))
+    value = net.node("GatherND", net.exact(x), net.integers(indices))
+    if indices.rank == 1 and known(indices.shape) == (x.rank,):
+        # A single element; ONNX's shape inference does not tell that its rank is 0.
+        return Blob(net.node("Reshape", value, net.constant([1])), (1,), scalar=True)
+    return net.blob(value)
 
 
 @layer("gatherAlongAxis")
