@@ -30,8 +30,19 @@ MAX_COUNTED_CLASSES = 1 << 16
 """Classes that a tree ensemble may have without naming them."""
 
 
-def describe(spec: Any) -> ModelDescription:
-    """Describe a model from its parsed `Model` message."""
+def describe(spec: Any, *, name: str = "The model") -> ModelDescription:
+    """Describe a model from its parsed `Model` message.
+
+    Raises:
+        ModelFileError: the description is damaged; the message begins with `name`.
+    """
+    try:
+        return _describe(spec)
+    except ModelFileError as error:
+        raise ModelFileError(f"{name}: {error}") from error
+
+
+def _describe(spec: Any) -> ModelDescription:
     description = spec.description
     classified = classification(spec) or Classification(None)
     return ModelDescription(
@@ -144,12 +155,14 @@ def _program_labels(spec: Any) -> tuple[Label, ...] | None:
                 if operation.type == "classify":
                     arguments = operation.inputs["classes"].arguments
                     if not arguments:
-                        raise ModelFileError("The operation 'classify' has no classes; the model is damaged.")
+                        raise ModelFileError("operation 'classify' has no classes; the model is damaged.")
                     binding = arguments[0]
                     if binding.WhichOneof("binding") == "value":
                         return _label_values(binding.value)
                     if binding.name not in constants:
-                        raise ModelFileError(f"The program never computes the classes '{binding.name}'.")
+                        raise ModelFileError(
+                            f"the program never computes the classes '{binding.name}'; it is damaged."
+                        )
                     return _label_values(constants[binding.name].attributes["val"])
     return None
 
@@ -168,7 +181,7 @@ def _feature(feature: Any) -> Feature:
     optional = feature.type.isOptional
     if kind is None:
         raise ModelFileError(
-            f"The feature '{feature.name}' has no type that this version knows; the model is damaged, or too new."
+            f"feature '{feature.name}' has no type that this version knows; the model is damaged, or too new."
         )
     if kind == "imageType":
         image = feature.type.imageType

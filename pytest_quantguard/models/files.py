@@ -51,7 +51,7 @@ class SpecSource:
     def __init__(self, file: ModelFile, function_name: str | None) -> None:
         self._path, self._digest, self._function = file.path, file.digest, function_name
         self._spec: Any = self._select(file)
-        self.description = describe(self._spec)
+        self.description = describe(self._spec, name=file.path.name)
 
     def take(self) -> Any:
         """The message.

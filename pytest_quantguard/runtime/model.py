@@ -169,7 +169,7 @@ def from_mlmodel(
     return Model(
         name=name,
         open_mlmodel=lambda: mlmodel,
-        description=describe(spec),
+        description=describe(spec, name=name),
         engine=make_engine(
             lambda: mlmodel,
             spec,

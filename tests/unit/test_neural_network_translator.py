@@ -286,5 +286,5 @@ def test_an_image_input_of_absurd_size_is_refused_by_name():
 def test_an_input_without_a_type_is_named():
     spec = small_network().get_spec()
     spec.description.input[0].type.ClearField("imageType")
-    with pytest.raises(ModelFileError, match="The feature 'image' has no type that this version knows"):
+    with pytest.raises(ModelFileError, match="net: feature 'image' has no type that this version knows"):
         PortableEngine(spec, None, name="net")

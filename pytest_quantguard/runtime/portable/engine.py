@@ -112,7 +112,7 @@ class PortableEngine:
         self._threads = threads
         self._precision = precision
         message = select_function(self._message(spec), function_name, name=name)
-        self._description = describe(message)
+        self._description = describe(message, name=name)
         self._kind = self._description.kind
         if self._kind not in (*NEURAL_NETWORKS, ML_PROGRAM):
             raise UnsupportedModelError(

@@ -35,7 +35,7 @@ class FeatureModelEngine:
         self, spec: Any, weights_dir: Path | None, *, name: str, threads: int = 1, precision: str = "float32"
     ) -> None:
         self._model = name
-        self._description = describe(spec)
+        self._description = describe(spec, name=name)
         self._reader = ValueReader(spec, self._description, model=name)
         self._stage = make_stage(
             spec,
