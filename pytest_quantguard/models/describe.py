@@ -161,7 +161,7 @@ def _program_labels(spec: Any) -> tuple[Label, ...] | None:
                         return _label_values(binding.value)
                     if binding.name not in constants:
                         raise ModelFileError(
-                            f"the program never computes the classes '{binding.name}'; it is damaged."
+                            f"the program never computes the classes '{binding.name}'."
                         )
                     return _label_values(constants[binding.name].attributes["val"])
     return None
