@@ -65,8 +65,10 @@ def test_points_outside_of_the_image_are_padded(tmp_path):
     np.testing.assert_allclose(found, expected.reshape(3, 1, 1, 2, 2), rtol=1e-5)
 
 
-def test_an_unaligned_box_of_ios_15_is_mirrored_as_coremltools_tests_expect(tmp_path):
-    found = crop_of_ios15(tmp_path, [[2, 2, 1, 1]], normalized_coordinates=True, sampling_mode="UNALIGN_CORNERS")
+@pytest.mark.parametrize("target", ["iOS15", "iOS16"])
+def test_an_unaligned_box_outside_is_mirrored_as_coremltools_tests_expect(tmp_path, target):
+    options = {"normalized_coordinates": True, "sampling_mode": "UNALIGN_CORNERS"}
+    found = crop_of_ios15(tmp_path, [[2, 2, 1, 1]], target=target, **options)
     assert found.reshape(-1).tolist() == [3.5, 5.5, 11.5, 13.5]
 
 

@@ -13,7 +13,6 @@ from pytest_quantguard.runtime.portable.ml_program.operation import MilOperation
 from pytest_quantguard.runtime.portable.ml_program.ops.image_sampling import reflected
 from pytest_quantguard.runtime.portable.ml_program.registry import operation
 
-IOS16_OPSET = 6
 HEIGHT_FIRST = {"CORNERS_HEIGHT_FIRST", "CENTER_SIZE_HEIGHT_FIRST"}
 CENTRED = {"CENTER_SIZE_HEIGHT_FIRST", "CENTER_SIZE_WIDTH_FIRST"}
 BOX_MODES = {*HEIGHT_FIRST, *CENTRED, "CORNERS_WIDTH_FIRST"}
@@ -130,8 +129,8 @@ def _corners(op: MilOperation, point: str, size: str) -> tuple[tuple[str, str], 
     zero, one = op.array(0, "float32"), op.array(1, "float32")
     last = op.node("Sub", size, one)
     unaligned = op.text("sampling_mode", "DEFAULT") == UNALIGNED
-    if unaligned and op.opset < IOS16_OPSET:
-        # As coremltools' test for iOS 15 expects; there was no padding yet.
+    if unaligned and op.has("roi"):
+        # As coremltools' tests for iOS 15 and iOS 16 expect, whatever pad_value says.
         point = reflected(op, point, op.array(-0.5, "float32"), size)
     # An unaligned image begins and ends half a pixel outside of the centres of its outer pixels.
     margin = 0.5 if unaligned else 0.0
