@@ -1,7 +1,6 @@
 """The mark `quantized`: its arguments, validated, and the tests it makes."""
 
 import dataclasses
-import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import pytest
 from pytest_quantguard.config import Settings, check_choice, check_max_drop
 from pytest_quantguard.errors import SchemeError
 from pytest_quantguard.samples.sample import CROP_AND_SCALE
+from pytest_quantguard.schemes.option_names import advice
 from pytest_quantguard.schemes.scheme import MODES, Scheme, make_scheme
 
 MARKER = "quantized"
@@ -65,17 +65,6 @@ class MarkerOptions:
 SCHEME_ARGUMENTS = ("scheme", *(field.name for field in dataclasses.fields(Scheme)))
 OTHER_ARGUMENTS = tuple(field.name for field in dataclasses.fields(MarkerOptions) if field.name != "scheme")
 ARGUMENTS = (*SCHEME_ARGUMENTS[1:], "scheme", *OTHER_ARGUMENTS)
-COREMLTOOLS_NAMES = {
-    "nbits": "bits",
-    "dtype": "bits= and unsigned=",
-    "granularity": "per_tensor=, per_block= or group_size=",
-    "block_size": "per_block=, or prune_block= with sparsity=",
-    "enable_per_channel_scale": "per_channel_scale=",
-    "target_sparsity": "sparsity=",
-    "minimum_sparsity_percentile": "minimum_sparsity=",
-    "dim": "prune_dim=",
-}
-"""Parameters of coremltools' configurations that are called otherwise here."""
 
 
 def marker_options(marks: Iterable[tuple[Any, pytest.Mark]]) -> tuple[MarkerOptions, ...]:
@@ -115,17 +104,14 @@ def _inherit(outer: dict[str, Any], inner: dict[str, Any]) -> dict[str, Any]:
 
 def keywords(mark: pytest.Mark) -> dict[str, Any]:
     """The keyword arguments of a mark, checked by name."""
-    valid = f"valid are {', '.join(ARGUMENTS)}."
     if mark.args:
         raise pytest.UsageError(
-            f"@pytest.mark.{MARKER} takes keyword arguments only, not {mark.args[0]!r}; {valid}"
+            f"@pytest.mark.{MARKER} takes keyword arguments only, not {mark.args[0]!r}; "
+            f"valid are {', '.join(ARGUMENTS)}."
         )
     for name in mark.kwargs:
         if name not in ARGUMENTS:
-            close = difflib.get_close_matches(name, ARGUMENTS, 1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            hint = f"use {COREMLTOOLS_NAMES[name]}; " if name in COREMLTOOLS_NAMES else hint
-            raise pytest.UsageError(f"@pytest.mark.{MARKER} has no argument {name!r}: {hint}{valid}")
+            raise pytest.UsageError(f"@pytest.mark.{MARKER} has no argument {name!r}: {advice(name, ARGUMENTS)}")
     return dict(mark.kwargs)
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from pytest_quantguard.errors import SchemeError
 from pytest_quantguard.schemes.given_config import GivenConfigs, given_configs
+from pytest_quantguard.schemes.option_names import advice
 from pytest_quantguard.schemes.scheme_checks import check_options
 from pytest_quantguard.schemes.scheme_options import (
     KMEANS,
     OPTIONS,
-    Option,
     check_arguments,
     read_argument,
+    read_count,
     show_argument,
     text_of,
 )
@@ -75,6 +76,8 @@ class Scheme:
         config: a coremltools `OptimizationConfig` instead of all this; or several, applied one after the other.
         arguments: what a third party's scheme is called with.
 
+    An option that is None has its default.
+
     Raises:
         SchemeError: an argument has no such value, or arguments do not go together.
     """
@@ -112,18 +115,21 @@ class Scheme:
     arguments: tuple[tuple[str, Any], ...] | Any = ()
 
     def __post_init__(self) -> None:
-        self._set("mode", ALIASES.get(self.mode, self.mode))
+        self._set("mode", _mode_of(self.mode))
         self._set("config", given_configs(self.config))
         if self.config is not None and self.mode == "kmeans_lut":
             self._set("mode", "config")
         self._set("arguments", check_arguments("arguments", self.arguments))
         self._check_mode()
+        if self.lut_function is not None and not callable(self.lut_function):
+            raise SchemeError(f"lut_function={self.lut_function!r} is no function; give one of (bits, weights).")
         if (self.lut_function is None) == (self.mode == "custom_lut"):
             raise SchemeError("mode='custom_lut' and lut_function= belong together; give both or neither.")
         if (self.config is None) == (self.mode == "config"):
             raise SchemeError("mode='config' and config= belong together; give config= and leave mode out.")
         for name, option in OPTIONS.items():
-            self._set(name, option.check(name, getattr(self, name)))
+            value = getattr(self, name)
+            self._set(name, option.check(name, _DEFAULTS[name] if value is None else value))
         for name, default in (("cluster_dim", 1), ("weight_threshold", 2048)):
             if getattr(self, name) == default:
                 self._set(name, None)
@@ -144,7 +150,7 @@ class Scheme:
     @property
     def is_own(self) -> bool:
         """Whether the mode is this project's own, and no third party's."""
-        return self.mode in MODES or self.mode in BARE_MODES
+        return self.mode in (*MODES, *BARE_MODES)
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -180,16 +186,19 @@ class Scheme:
         """
         head, *options = text.strip().split(",")
         mode, _, value = head.partition(":")
-        mode = ALIASES.get(mode, mode)
+        mode = _mode_of(mode)
         if mode in ("custom_lut", "config"):
             raise SchemeError(f"{text!r} needs a function or object, which text cannot hold; write it in Python.")
         arguments: dict[str, Any] = {"mode": mode}
         if mode == "sparse":
             options += [f"sparsity={value}"] if value else []
-        elif value.isdecimal():
-            arguments["bits"] = int(value)
         elif value or mode in MODES:
-            raise SchemeError(f"{text!r} is no scheme; write mode and bits, for instance kmeans_lut:8.")
+            try:
+                arguments["bits"] = read_count(value)
+            except ValueError:
+                raise SchemeError(
+                    f"{text!r} is no scheme; write mode and bits, for instance kmeans_lut:8."
+                ) from None
         is_own = mode in MODES or mode in BARE_MODES
         read = dict((_read_option if is_own else _read_argument)(option, text) for option in options)
         if len(read) < len(options):
@@ -231,6 +240,8 @@ class Scheme:
                 raise SchemeError(f"mode={self.mode!r} does not exist; use one of {names}.")
             if self.given:
                 raise SchemeError(f"mode={self.mode!r} takes arguments=, not {', '.join(self.given)}.")
+            if self.bits is not None and "bits" in dict(self.arguments):
+                raise SchemeError(f"mode={self.mode!r} has bits twice; leave them out of arguments=.")
         elif self.arguments:
             raise SchemeError(
                 f"arguments= is for third parties' schemes, not for mode={self.mode!r}; leave it out."
@@ -238,7 +249,7 @@ class Scheme:
         if self.mode in BARE_MODES and self.bits is not None:
             raise SchemeError(f"mode={self.mode!r} has no bits; leave bits={self.bits!r} out.")
         has_bits = self.mode in MODES or self.bits is not None
-        if has_bits and self.mode not in BARE_MODES and (isinstance(self.bits, bool) or self.bits not in BITS):
+        if has_bits and self.mode not in BARE_MODES and (type(self.bits) is not int or self.bits not in BITS):
             raise SchemeError(f"bits={self.bits!r} does not exist; use one of {', '.join(map(str, BITS))}.")
 
 
@@ -249,6 +260,9 @@ def make_scheme(arguments: Mapping[str, Any]) -> Scheme:
         SchemeError: there is no such scheme.
     """
     others = {name: value for name, value in arguments.items() if name != "scheme"}
+    for name in others:
+        if name not in _DEFAULTS:
+            raise SchemeError(f"{name!r} is no argument of a scheme: {advice(name, _DEFAULTS)}")
     if "scheme" not in arguments:
         return Scheme(**others)
     scheme = arguments["scheme"]
@@ -264,16 +278,19 @@ def make_scheme(arguments: Mapping[str, Any]) -> Scheme:
 _DEFAULTS = {f.name: f.default for f in fields(Scheme)}
 
 
+def _mode_of(mode: Any) -> Any:
+    return ALIASES.get(mode, mode) if isinstance(mode, str) else mode
+
+
 def _read_option(text: str, whole: str) -> tuple[str, Any]:
     name, _, value = text.strip().partition("=")
-    option: Option | None = OPTIONS.get(name)
+    readers = {name: option.read for name, option in OPTIONS.items() if option.read is not None}
+    if name not in readers:
+        raise SchemeError(f"{name!r} in {whole!r} is no option of a scheme: {advice(name, readers)}")
     try:
-        if option is not None and option.read is not None:
-            return name, option.read(value)
+        return name, readers[name](value)
     except ValueError:
-        pass  # told below
-    known = ", ".join(name for name, option in OPTIONS.items() if option.read is not None)
-    raise SchemeError(f"{text!r} in {whole!r} is no option of a scheme; use one of {known}.")
+        raise SchemeError(f"{name} in {whole!r} has no value that can be read: {value!r}.") from None
 
 
 def _read_argument(text: str, _: str) -> tuple[str, Any]:

@@ -1,8 +1,8 @@
 """The options of a scheme: which there are, what values they take, and how they are written as text."""
 
 import json
-import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ NETWORK, PROGRAM, BOTH = ("network",), ("program",), ("network", "program")
 KMEANS = ("coremltools", "optimal")
 
 _SAFE = "/:*?[]!"
+_LARGEST = sys.float_info.max
 _TARGET = re.compile(r"(iOS|macOS|watchOS|tvOS)\d+(_\d+)?")
 
 
@@ -61,7 +62,7 @@ def _read_flag(text: str) -> bool:
 
 
 def _count(least: int, what: str) -> Callable[[str, Any], Any]:
-    """Whole numbers from `least` on; None stands for the default."""
+    """Whole numbers from `least` on; None is one more value where it is the default."""
 
     def check(name: str, value: Any) -> Any:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -71,7 +72,12 @@ def _count(least: int, what: str) -> Callable[[str, Any], Any]:
     return check
 
 
-def _read_count(text: str) -> int:
+def read_count(text: str) -> int:
+    """A whole number in the digits 0 to 9.
+
+    Raises:
+        ValueError: the text is no such number, or one of thousands of digits.
+    """
     if not re.fullmatch(r"\d+", text, re.ASCII):
         raise ValueError(text)
     return int(text)
@@ -82,9 +88,9 @@ def _number(least: float, most: float) -> Callable[[str, Any], Any]:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            limits = f"from {least:g} to {most:g}" if math.isfinite(most) else f"of {least:g} or more"
+            limits = f"of {least:g} or more" if most == _LARGEST else f"from {least:g} to {most:g}"
             raise SchemeError(f"{name}={value!r} must be a number {limits}.")
-        return float(value)
+        return abs(float(value))  # -0.0 is 0.0, and has one text
 
     return check
 
@@ -92,7 +98,8 @@ def _number(least: float, most: float) -> Callable[[str, Any], Any]:
 def _choice(*choices: str, default: str = "") -> Callable[[str, Any], Any]:
     def check(name: str, value: Any) -> Any:
         if value != default and value not in choices:
-            raise SchemeError(f"{name}={value!r} does not exist; use one of {', '.join(choices)}.")
+            valid = ", ".join([*([default] if default else []), *choices])
+            raise SchemeError(f"{name}={value!r} does not exist; use one of {valid}.")
         return value
 
     return check
@@ -117,7 +124,7 @@ def _show_sizes(value: Any) -> str:
 
 
 def _read_sizes(text: str) -> Any:
-    sizes = tuple(_read_count(part) for part in text.removesuffix("x").split("x"))
+    sizes = tuple(read_count(part) for part in text.removesuffix("x").split("x"))
     return sizes if "x" in text else sizes[0]
 
 
@@ -134,10 +141,12 @@ def _ratio(name: str, value: Any) -> Any:
 
 def _read_ratio(text: str) -> Any:
     n, _, m = text.partition(":")
-    return _read_count(n), _read_count(m)
+    return read_count(n), read_count(m)
 
 
 def _patterns(name: str, patterns: Any) -> tuple[str, ...]:
+    if not isinstance(patterns, str | list | tuple):
+        raise SchemeError(f"{name}={patterns!r} must be a list of layer names, patterns or types.")
     found = (patterns,) if isinstance(patterns, str) else tuple(patterns)
     if not all(isinstance(pattern, str) and pattern for pattern in found):
         raise SchemeError(f"{name}={patterns!r} must be a list of layer names, patterns or types.")
@@ -192,8 +201,10 @@ def _show_overrides(overrides: Any) -> str:
 
 
 def _read_overrides(text: str) -> Any:
-    pairs = [pair.partition("=") for pair in text.split("+")]
-    return tuple((unquote(pattern), unquote(scheme)) for pattern, _, scheme in pairs)
+    pairs = [tuple(map(unquote, pair.split("="))) for pair in text.split("+")]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise ValueError(text)
+    return tuple(pairs)
 
 
 def check_arguments(name: str, value: Any) -> tuple[tuple[str, Any], ...]:
@@ -202,17 +213,26 @@ def check_arguments(name: str, value: Any) -> tuple[tuple[str, Any], ...]:
     Raises:
         SchemeError: a name is no identifier, or a value is nothing that JSON could hold.
     """
-    found = dict(value)
+    try:
+        found = dict(value)
+    except (TypeError, ValueError):
+        raise SchemeError(f"{name}={value!r} must be a dictionary of names and values.") from None
     for argument, held in found.items():
+        if not isinstance(argument, str) or not argument.isidentifier():
+            raise SchemeError(f"{name}: {argument!r} must be a name.")
         try:
             json.dumps(held, allow_nan=False)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             raise SchemeError(
                 f"{name}: {argument}={held!r} must be a number, text, truth value or list."
             ) from None
-        if not isinstance(argument, str) or not argument.isidentifier() or "{" in json.dumps(held):
-            raise SchemeError(f"{name}: {argument!r} must be a name, and its value no dictionary.")
+        if _has_dictionary(held):
+            raise SchemeError(f"{name}: {argument}={held!r} holds a dictionary; give lists.")
     return tuple((argument, _frozen(found[argument])) for argument in sorted(found))
+
+
+def _has_dictionary(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list | tuple) and any(map(_has_dictionary, value)))
 
 
 def _frozen(value: Any) -> Any:
@@ -246,25 +266,25 @@ OPTIONS = {
         Option("kmeans", _choice(*KMEANS), str, str, BOTH, ("kmeans_lut",)),
         Option("skip_layers", _patterns, _show_patterns, _read_patterns, BOTH),
         Option("only_layers", _patterns, _show_patterns, _read_patterns, BOTH),
-        Option("minimum_weight_count", _count(0, "weights or channels"), str, _read_count, NETWORK),
-        Option("minimum_conv_kernel_channels", _count(0, "weights or channels"), str, _read_count, NETWORK),
+        Option("minimum_weight_count", _count(0, "weights or channels"), str, read_count, NETWORK),
+        Option("minimum_conv_kernel_channels", _count(0, "weights or channels"), str, read_count, NETWORK),
         Option("selector", _selector, lambda value: type(value).__name__, None, NETWORK),
         Option("requantize", _flag, str, _read_flag, NETWORK),
         Option("unsigned", _flag, str, _read_flag, PROGRAM, LINEAR),
         Option("per_tensor", _flag, str, _read_flag, PROGRAM, LINEAR),
         Option("per_block", _sizes, _show_sizes, _read_sizes, PROGRAM, LINEAR),
-        Option("group_size", _channels, str, _read_count, PROGRAM, TABLES),
-        Option("channel_axis", _count(0, "an axis"), str, _read_count, PROGRAM, TABLES),
-        Option("cluster_dim", _channels, str, _read_count, PROGRAM, ("kmeans_lut", "custom_lut", "unique_lut")),
+        Option("group_size", _channels, str, read_count, PROGRAM, TABLES),
+        Option("channel_axis", _count(0, "an axis"), str, read_count, PROGRAM, TABLES),
+        Option("cluster_dim", _channels, str, read_count, PROGRAM, ("kmeans_lut", "custom_lut", "unique_lut")),
         Option("per_channel_scale", _flag, str, _read_flag, PROGRAM, TABLES),
         Option("lut_dtype", _choice("int8", "uint8", "int4", "uint4"), str, str, PROGRAM, TABLES),
         Option("sparsity", _number(0, 1), repr, float),
-        Option("threshold", _number(0, math.inf), repr, float),
+        Option("threshold", _number(0, _LARGEST), repr, float),
         Option("minimum_sparsity", _number(0, 1), repr, float),
         Option("n_m_ratio", _ratio, lambda value: f"{value[0]}:{value[1]}", _read_ratio),
-        Option("prune_block", _count(2, "channels"), str, _read_count),
-        Option("prune_dim", _count(0, "a dimension"), str, _read_count),
-        Option("weight_threshold", _count(0, "weights"), str, _read_count),
+        Option("prune_block", _count(2, "channels"), str, read_count),
+        Option("prune_dim", _count(0, "a dimension"), str, read_count),
+        Option("weight_threshold", _count(0, "weights"), str, read_count),
         Option("activations", _choice("int8", "uint8"), str, str),
         Option("activation_mode", _choice("linear", default="linear_symmetric"), str, str),
         Option("deployment_target", _target, str, str),

@@ -5,6 +5,7 @@ An entry point of the group `pytest_quantguard.schemes` has the scheme's name an
 """
 
 import importlib.metadata
+import re
 from typing import TYPE_CHECKING, Any
 
 from pytest_quantguard.errors import SchemeError
@@ -24,8 +25,10 @@ def find_scheme(name: str) -> importlib.metadata.EntryPoint | None:
     """The entry point of a name, None without one.
 
     Raises:
-        SchemeError: two distributions use the name.
+        SchemeError: two distributions use the name, or the text of a scheme could not hold it.
     """
+    if re.search(r"[\s,:=]", name):
+        raise SchemeError(f"mode={name!r} is no name of a scheme, which has no spaces, commas, ':' and '='.")
     points = importlib.metadata.entry_points(group=GROUP, name=name)
     found = {point.value: point for point in points}
     if len(found) > 1:

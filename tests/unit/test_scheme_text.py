@@ -196,7 +196,75 @@ def test_arguments_that_make_no_sense_are_refused(arguments, message):
     assert message in str(refused.value)
 
 
-@pytest.mark.parametrize("value", [{"a": object()}, {"a b": 1}, {"a": {"b": 1}}, {"a": float("inf")}])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bits": 8.0}, "bits=8.0 does not exist"),
+        ({"bits": 8, "mode": ["linear"]}, r"mode=['linear'] does not exist"),
+        ({"bits": 8, "skip_layers": 3}, "skip_layers=3 must be a list of layer names"),
+        ({"bits": 8, "only_layers": {"b", "a"}}, "must be a list of layer names"),
+        ({"bits": 8, "threshold": float("inf")}, "threshold=inf must be a number of 0 or more"),
+        ({"bits": 8, "threshold": 10**400}, "must be a number of 0 or more"),
+        ({"bits": 8, "mode": "custom_lut", "lut_function": "f"}, "lut_function='f' is no function"),
+        ({"bits": 8, "arguments": 3}, "arguments=3 must be a dictionary of names and values"),
+        ({"bits": 8, "arguments": "ab"}, "arguments='ab' must be a dictionary"),
+        ({"bits": 8, "activation_mode": "x"}, "use one of linear_symmetric, linear."),
+    ],
+)
+def test_values_of_a_wrong_kind_are_refused_by_name(arguments, message):
+    with pytest.raises(SchemeError) as refused:
+        Scheme(**arguments)
+    assert message in str(refused.value)
+
+
+def test_none_is_the_default_of_every_option():
+    assert Scheme(8, **dict.fromkeys(OPTIONS)) == Scheme(8)
+
+
+def test_zero_has_one_text():
+    assert str(Scheme(8, sparsity=-0.0)) == str(Scheme(8, sparsity=0)) == "kmeans_lut:8,sparsity=0.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "linear:4,per_blok=32",
+            "'per_blok' in 'linear:4,per_blok=32' is no option of a scheme: did you mean per_block?",
+        ),
+        (
+            "linear:4,block_size=32",
+            "is no option of a scheme: use per_block=, or prune_block= with sparsity=; valid",
+        ),
+        ("linear:4,per_block=", "per_block in 'linear:4,per_block=' has no value that can be read: ''."),
+        ("kmeans_lut:4,group_size=4.0", "has no value that can be read: '4.0'."),
+        ("kmeans_lut:4,overrides=conv", "has no value that can be read: 'conv'."),
+        ("linear:" + "9" * 5000, "write mode and bits"),
+        ("linear:\N{FULLWIDTH DIGIT EIGHT}", "write mode and bits"),
+    ],
+)
+def test_text_that_is_no_scheme_is_told_apart(text, message):
+    with pytest.raises(SchemeError) as refused:
+        Scheme.parse(text)
+    assert message in str(refused.value)
+
+
+def test_an_argument_that_does_not_exist_is_refused_with_the_closest_one():
+    with pytest.raises(
+        SchemeError, match="'per_blok' is no argument of a scheme: did you mean per_block\\? valid are"
+    ):
+        make_scheme({"bits": 8, "per_blok": 32})
+    with pytest.raises(SchemeError, match="'nbits' is no argument of a scheme: use bits; valid are"):
+        make_scheme({"nbits": 8})
+
+
+def test_arguments_of_third_parties_may_hold_braces():
+    assert check_arguments("arguments", {"pattern": "a{2}"}) == (("pattern", "a{2}"),)
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": object()}, {"a b": 1}, {3: 1}, {"a": {"b": 1}}, {"a": [[{}]]}, {"a": float("inf")}]
+)
 def test_arguments_of_third_parties_are_plain_values(value):
     with pytest.raises(SchemeError, match="arguments: "):
         check_arguments("arguments", value)

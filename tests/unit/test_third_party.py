@@ -104,6 +104,20 @@ def test_a_name_that_nobody_offers_is_refused_with_all_names(install):
         Scheme(mode="yours")
 
 
+def test_bits_are_given_once(install):
+    install(mine="strange_schemes:tables")
+    assert Scheme(mode="mine", arguments={"bits": 2}).arguments == (("bits", 2),)
+    with pytest.raises(SchemeError, match="mode='mine' has bits twice; leave them out of arguments="):
+        Scheme(4, "mine", arguments={"bits": 2})
+
+
+@pytest.mark.parametrize("name", ["two words", "a,b", "a:b"])
+def test_a_name_that_text_cannot_hold_is_refused(install, name):
+    install(**{name.replace(":", "-"): "strange_schemes:tables"})
+    with pytest.raises(SchemeError, match="is no name of a scheme"):
+        Scheme(mode=name)
+
+
 @pytest.mark.parametrize("options", [{"group_size": 4}, {"skip_layers": ["a"]}])
 def test_options_of_this_project_are_not_theirs(install, options):
     install(mine="strange_schemes:tables")
