@@ -115,6 +115,32 @@ def test_arrays_are_cast_to_the_declared_type():
     assert relu_engine((2,), dtype=INT32).predict({"x": [1.9, 2.0]})["y"].tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("dtype, name", [(131104, "int32"), (131080, "int8")])
+@pytest.mark.parametrize("value", [2.0**31, -1e300, np.nan, np.inf, np.uint64(2**63)])
+def test_a_value_that_an_integer_type_cannot_hold_is_refused(dtype, name, value):
+    with pytest.raises(PredictionError, match=f"'x' takes an array of {name}; .* does not fit into {name}"):
+        relu_engine((2,), dtype=dtype).predict({"x": np.array([1, value])})
+
+
+@pytest.mark.parametrize("dtype", [65568, 65552, 65600])
+def test_a_value_beyond_a_float_type_becomes_infinite_without_a_warning(dtype):
+    answer = relu_engine((2,), dtype=dtype).predict({"x": np.array([1e300, 1])})["y"]
+    assert answer.tolist() == [np.inf, 1]
+
+
+def test_an_integer_output_without_a_value_does_not_warn():
+    builder = make_builder({"x": (1,)})
+    builder.add_activation("relu", "RELU", "x", "y")
+    builder.spec.description.output[0].type.multiArrayType.dataType = 131104
+    assert make_engine(builder).predict({"x": np.array([np.nan])})["y"].dtype == np.int32
+
+
+@pytest.mark.parametrize("inputs", [None, "x", [{"x": [1.0]}], 3])
+def test_inputs_without_names_are_refused(inputs):
+    with pytest.raises(PredictionError, match="takes one dictionary of inputs by name"):
+        relu_engine((1,)).predict(inputs)
+
+
 def test_nan_passes_through():
     answer = relu_engine((3,)).outputs({"x": np.float32([np.nan, 1, np.inf])}).arrays["y"]
     assert np.isnan(answer[0])
@@ -176,6 +202,19 @@ def test_an_optional_input_has_its_default_value():
     engine = make_engine(builder)
     assert engine.predict({"x": [1, 2]})["y"].tolist() == [3.5, 4.5]
     assert engine.predict({"x": [1, 2], "o": [1, 1]})["y"].tolist() == [2, 3]
+
+
+def test_a_default_value_that_the_type_cannot_hold_is_refused():
+    def edit(spec):
+        feature = spec.description.input[0].type
+        feature.isOptional = True
+        feature.multiArrayType.dataType = 131104
+        feature.multiArrayType.doubleDefaultValue = np.nan
+
+    engine = relu_engine((2,), edit=edit)
+    with pytest.raises(PredictionError, match="default of the optional input 'x' is none: nan does not fit"):
+        engine.predict({})
+    assert engine.predict({"x": [1, 2]})["y"].tolist() == [1, 2]
 
 
 def test_flexible_arrays_are_translated_once_per_shape():

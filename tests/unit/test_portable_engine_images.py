@@ -79,6 +79,13 @@ def test_half_precision_images_take_and_give_floats():
     assert np.array_equal(np.asarray(answer), values.astype(np.float16).astype(np.float32))
 
 
+def test_half_precision_images_overflow_without_a_warning():
+    engine = image_network(GRAYSCALE_FLOAT16, GRAYSCALE)
+    assert np.isinf(engine.outputs({"x": Image.new("F", (3, 2), 1e6)}).arrays["y"]).all()
+    engine = image_network(GRAYSCALE, GRAYSCALE_FLOAT16, factor=1e6)
+    assert np.isinf(engine.outputs({"x": Image.new("L", (3, 2), 255)}).arrays["y"]).all()
+
+
 def test_nan_in_an_image_is_measured_but_not_shown():
     engine = image_network(GRAYSCALE_FLOAT16, GRAYSCALE)
     inputs = {"x": Image.fromarray(np.float32([[np.nan, 300, np.inf], [1, 2, 3]]))}

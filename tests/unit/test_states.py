@@ -89,6 +89,12 @@ def test_unknown_names_and_wrong_shapes_are_refused(counter):
     assert state.read_state("total").tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("value", ["text", None, [[1], [2, 3]], [1j, 0, 0]])
+def test_a_state_that_is_no_array_of_numbers_is_refused(counter, value):
+    with pytest.raises(PredictionError, match="state 'total' takes an array of numbers"):
+        counter.make_state().write_state("total", value)
+
+
 def test_a_model_without_states_predicts_with_an_empty_one():
     model = load_model(small_network(), engine="portable")
     image = Image.new("RGB", (SIZE, SIZE))

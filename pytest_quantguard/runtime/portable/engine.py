@@ -17,6 +17,7 @@ from pytest_quantguard.models.functions import select_function
 from pytest_quantguard.runtime.engine import Outputs, State
 from pytest_quantguard.runtime.heap import returning_memory
 from pytest_quantguard.runtime.portable.answers import as_outputs, as_prediction
+from pytest_quantguard.runtime.portable.arithmetic import as_type, ieee, numbers
 from pytest_quantguard.runtime.portable.constants_file import ConstantsFile
 from pytest_quantguard.runtime.portable.feeds import InputReader
 from pytest_quantguard.runtime.portable.sessions import make_session, onnxruntime_errors, reason
@@ -68,7 +69,10 @@ class PortableState:
 
     def write_state(self, name: str, value: NDArray[Any]) -> None:
         """Set a state."""
-        array = np.asarray(value, np.float32)
+        try:
+            array = as_type(numbers(value), "float32")
+        except (TypeError, ValueError) as error:
+            raise PredictionError(f"{self._model}: state {name!r} takes an array of numbers ({error}).") from error
         if array.shape != self._known(name).shape:
             raise PredictionError(
                 f"{self._model}: state {name!r} has the shape {self._known(name).shape}, not {array.shape}."
@@ -184,6 +188,10 @@ class PortableEngine:
         return self._run(inputs, self.make_state())
 
     def _run(self, inputs: Mapping[str, Any], state: PortableState) -> Outputs:
+        with ieee():
+            return self._compute(inputs, state)
+
+    def _compute(self, inputs: Mapping[str, Any], state: PortableState) -> Outputs:
         arrays = self._reader.read(inputs)
         session = self._session(arrays)
         feeds = {

@@ -9,6 +9,7 @@ from PIL import Image
 
 from pytest_quantguard.errors import PredictionError
 from pytest_quantguard.models.description import ArrayFeature, Feature, ImageFeature, ModelDescription
+from pytest_quantguard.runtime.portable.arithmetic import as_type, numbers
 from pytest_quantguard.runtime.portable.images import image_to_array
 from pytest_quantguard.runtime.portable.limits import fits
 from pytest_quantguard.runtime.portable.shapes import AllowedShapes, Shape, allowed_shapes
@@ -60,11 +61,7 @@ class InputReader:
             if inputs.get(name) is not None:
                 arrays[name] = self._array(feature, inputs[name])
             elif feature.optional and isinstance(feature, ArrayFeature):
-                if not fits(self._shapes[name].default):
-                    raise PredictionError(
-                        f"{self._model}: the optional input {name!r} is too large to be filled in; give it."
-                    )
-                arrays[name] = np.full(self._shapes[name].default, self._defaults[name], feature.dtype)
+                arrays[name] = self._default(feature)
             else:
                 valid = ", ".join(self._features) or "none"
                 raise PredictionError(f"{self._model} misses its input {name!r}; its inputs are: {valid}.")
@@ -85,6 +82,19 @@ class InputReader:
             "engine."
         )
 
+    def _default(self, feature: ArrayFeature) -> NDArray[Any]:
+        shape = self._shapes[feature.name].default
+        if not fits(shape):
+            raise PredictionError(
+                f"{self._model}: the optional input {feature.name!r} is too large to be filled in; give it."
+            )
+        try:
+            return np.full(shape, as_type(self._defaults[feature.name], feature.dtype))
+        except ValueError as error:
+            raise PredictionError(
+                f"{self._model}: the default of the optional input {feature.name!r} is none: {error}; give it."
+            ) from error
+
     def _described_part(self, allowed: AllowedShapes, shape: Shape) -> Shape:
         """A shape without sequence and batch, which rank 5 networks take in front of the described sizes."""
         if not self._rank_five:
@@ -96,7 +106,11 @@ class InputReader:
 
 
 def checked_names(inputs: Mapping[str, Any], features: Iterable[Feature], *, model: str) -> None:
-    """Refuse inputs that the model does not have; raises PredictionError."""
+    """Refuse inputs that the model does not have, or that have no names; raises PredictionError."""
+    if not isinstance(inputs, Mapping):
+        raise PredictionError(
+            f"{model} takes one dictionary of inputs by name, not {type(inputs).__name__}; predict one by one."
+        )
     names = [feature.name for feature in features]
     for name in inputs:
         if name not in names:
@@ -135,16 +149,19 @@ def checked_array(
     if isinstance(value, Image.Image):
         raise PredictionError(f"{model}: input {feature.name!r} takes an array, not an image.")
     try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"{array.dtype} holds no numbers")
+        array = numbers(value)
     except (TypeError, ValueError) as error:
         raise PredictionError(
             f"{model}: input {feature.name!r} takes an array of {feature.dtype} ({error})."
         ) from error
     if not allowed.allows(described(allowed, array.shape)):
         raise PredictionError(f"{model}: input {feature.name!r} takes the shape {allowed}, not {array.shape}.")
-    return array.astype(feature.dtype, copy=False)
+    try:
+        return as_type(array, feature.dtype)
+    except ValueError as error:
+        raise PredictionError(
+            f"{model}: input {feature.name!r} takes an array of {feature.dtype}; {error}."
+        ) from error
 
 
 def default_value(feature: Any) -> float:

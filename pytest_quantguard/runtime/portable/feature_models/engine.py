@@ -10,6 +10,7 @@ from pytest_quantguard.errors import PredictionError
 from pytest_quantguard.models.describe import describe
 from pytest_quantguard.runtime.engine import Outputs, State
 from pytest_quantguard.runtime.portable.answers import feature_as_array
+from pytest_quantguard.runtime.portable.arithmetic import ieee
 from pytest_quantguard.runtime.portable.engine import PortableEngine, PortableState
 from pytest_quantguard.runtime.portable.feature_models.registry import Answer
 from pytest_quantguard.runtime.portable.feature_models.stages import make_stage
@@ -80,4 +81,5 @@ class FeatureModelEngine:
         return Outputs(answer.scores if description.labels else None, arrays)
 
     def _run(self, inputs: Mapping[str, Any]) -> Answer:
-        return self._stage.run(self._reader.read(inputs))
+        with ieee():
+            return self._stage.run(self._reader.read(inputs))

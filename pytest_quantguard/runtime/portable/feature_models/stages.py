@@ -9,6 +9,7 @@ from pytest_quantguard.errors import ModelFileError, UnsupportedModelError
 from pytest_quantguard.models.describe import classification, describe, pipeline_stages
 from pytest_quantguard.models.description import OtherFeature
 from pytest_quantguard.runtime.portable.answers import as_prediction
+from pytest_quantguard.runtime.portable.arithmetic import ieee
 from pytest_quantguard.runtime.portable.engine import ML_PROGRAM, NEURAL_NETWORKS, PortableEngine
 from pytest_quantguard.runtime.portable.feature_models.refusals import unsupported_type
 from pytest_quantguard.runtime.portable.feature_models.registry import Answer, FeatureModel, entry_of
@@ -70,7 +71,7 @@ class ModelStage:
         self._reader = ValueReader(spec, model.description, model=name)
         self._model = model
         self._takes_optional = entry.takes_optional
-        with _ieee():
+        with ieee():
             self._predict = entry.make(model)
 
     def run(self, features: Mapping[str, Any]) -> Answer:
@@ -78,13 +79,7 @@ class ModelStage:
         for name, value in values.items():
             if value is None and not self._takes_optional:
                 raise self._model.failed(f"its input {name!r} is missing, and it has no default")
-        with _ieee():
-            return self._predict(values)
-
-
-def _ieee() -> np.errstate:
-    """Infinity and NaN are values like others here, as in Core ML; whoever measures refuses them."""
-    return np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+        return self._predict(values)
 
 
 class NetworkStage:

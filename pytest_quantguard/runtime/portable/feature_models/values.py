@@ -18,6 +18,7 @@ from pytest_quantguard.models.description import (
     ModelDescription,
     OtherFeature,
 )
+from pytest_quantguard.runtime.portable.arithmetic import as_type, numbers
 from pytest_quantguard.runtime.portable.feeds import checked_array, checked_image, checked_names
 from pytest_quantguard.runtime.portable.shapes import AllowedShapes, allowed_shapes
 
@@ -106,12 +107,9 @@ def as_feature(feature: Feature, value: Any, *, model: str) -> Any:
     try:
         if not isinstance(feature, ArrayFeature):
             return _READERS[feature.type_name](feature, value)
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"not {array.dtype}")
         # The bindings of coremltools hand out float16 arrays as float32.
         dtype = "float32" if feature.dtype == "float16" else feature.dtype
-        array = array.astype(dtype)
+        array = as_type(numbers(value), dtype).copy()
         if array.shape != feature.shape and array.size == np.prod(feature.shape, dtype=object) and feature.shape:
             array = array.reshape(feature.shape)
         return array
