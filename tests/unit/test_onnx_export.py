@@ -235,6 +235,26 @@ def test_a_folder_that_cannot_be_written_is_named(path, tmp_path):
         export_onnx(path, tmp_path / "missing" / "out.onnx")
 
 
+def test_a_path_that_no_file_can_have_is_named(path, tmp_path):
+    (tmp_path / "file").touch()
+    for target in (tmp_path / "file" / "out.onnx", tmp_path / f"{'x' * 300}.onnx"):
+        with pytest.raises(ModelFileError, match="cannot be written"):
+            export_onnx(path, target)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_gray_image_of_half_floats_is_exported_without_a_pixel_format():
+    builder = make_builder({"x": (1, 2, 3)})
+    builder.add_activation("scale", "LINEAR", "x", "y", [2.0, 0.0])
+    for feature in (*builder.spec.description.input, *builder.spec.description.output):
+        feature.type.imageType.width, feature.type.imageType.height = 3, 2
+        feature.type.imageType.colorSpace = 40  # GRAYSCALE_FLOAT16
+    model = to_onnx(builder.spec, None, name="gray.mlmodel")
+    assert run(model, x=np.full((1, 1, 2, 3), 300, np.float32))["y"].tolist() == np.full((1, 2, 3), 600).tolist()
+    keys = [entry.key for entry in model.metadata_props]
+    assert "coreml.input.x" in keys and "Image.BitmapPixelFormat" not in keys
+
+
 def test_two_exports_are_equal_in_every_byte(path, tmp_path):
     files = [export_onnx(path, tmp_path / name) for name in ("a.onnx", "b.onnx")]
     assert files[0].read_bytes() == files[1].read_bytes()

@@ -5,7 +5,9 @@ declares. Here the graph gets nodes for both, the names of the model's inputs an
 """
 
 import json
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ MAX_BYTES = 2**31 - 1
 """What one protobuf message may take."""
 
 FORMAT_DOCUMENTATION = {"RGB": "Rgb8", "BGR": "Bgr8", "GRAYSCALE": "Gray8"}
-"""ONNX's names of pixel formats (docs/MetadataProps.md, `Image.BitmapPixelFormat`)."""
+"""ONNX's names of pixel formats (docs/MetadataProps.md, `Image.BitmapPixelFormat`); half floats have none."""
 
 
 def export_onnx(
@@ -55,21 +57,27 @@ def export_onnx(
     """
     file = read_model_file(path)
     target = Path(target)
-    if target.is_dir() or (target.exists() and not overwrite):
-        raise ModelFileError(f"{target} exists already; choose another path or allow to overwrite it.")
+    with _writing(target):
+        if target.is_dir() or (target.exists() and not overwrite):
+            raise ModelFileError(f"{target} exists already; choose another path or allow to overwrite it.")
     spec = select_function(file.spec, function_name, name=file.path.name)
     model = to_onnx(spec, file.weights_dir, name=file.path.name, precision=precision)
-    temporary = target.with_name(f".{target.name}.part")
+    with _writing(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        written = Path(folder) / target.name
+        written.write_bytes(model.SerializeToString(deterministic=True))
+        written.replace(target)
+    return target
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    """Turn errors of the file system into a ModelFileError that names the file."""
     try:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
-        temporary.replace(target)
+        yield
     except OSError as error:
         raise ModelFileError(
             f"{target} cannot be written ({error.strerror or error}); choose a folder you may write to."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
 
 
 def to_onnx(spec: Any, weights_dir: Path | None, *, name: str, precision: str = "float32") -> Any:
@@ -219,7 +227,7 @@ def _document(model: Any, spec: Any, description: ModelDescription) -> None:
         **{f"coreml.metadata.{key}": value for key, value in sorted(metadata.userDefined.items())},
     }
     images = description.image_inputs
-    if len(images) == 1:
+    if len(images) == 1 and images[0].color in FORMAT_DOCUMENTATION:
         entries["Image.BitmapPixelFormat"] = FORMAT_DOCUMENTATION[images[0].color]
         entries["Image.ColorSpaceGamma"] = "SRGB"
         entries["Image.NominalPixelRange"] = "NominalRange_0_255"
