@@ -82,21 +82,31 @@ def read_model_file(path: str | Path) -> ModelFile:
     """Read a `.mlmodel` file or a `.mlpackage` folder.
 
     Raises:
-        ModelFileError: there is no such path, or it holds no Core ML model.
+        ModelFileError: there is no such path, it cannot be read, it holds no Core ML model, or a package's parts
+            lie outside of it.
     """
     path = Path(path)
-    if not path.exists():
+    try:
+        if not path.exists():
+            raise ModelFileError(
+                f"There is no model at {path}; give the path of a .mlmodel file or a .mlpackage folder."
+            )
+        spec_path, weights_dir = (path, None) if path.is_file() else package_parts(path)
+        data = spec_path.read_bytes()
+        size_bytes, digest = measure(data, weights_dir)
+    except OSError as error:
         raise ModelFileError(
-            f"There is no model at {path}; give the path of a .mlmodel file or a .mlpackage folder."
-        )
-    spec_path, weights_dir = (path, None) if path.is_file() else package_parts(path)
-    data = spec_path.read_bytes()
-    size_bytes, digest = measure(data, weights_dir)
+            f"{path} cannot be read ({error.strerror or error}); give a model that you may read."
+        ) from error
     return ModelFile(path, _parse(data, path), weights_dir, size_bytes, digest)
 
 
 def measure(spec: bytes, weights_dir: Path | None) -> tuple[int, str]:
-    """Bytes and SHA-256 (hexadecimal) of a model: of its serialized specification, then of each weight file."""
+    """Bytes and SHA-256 (hexadecimal) of a model: of its serialized specification, then of each weight file.
+
+    Raises:
+        ModelFileError: a weight file is a link that leads out of the folder.
+    """
     digest = hashlib.sha256(f"model\0{len(spec)}\0".encode() + spec)
     size_bytes = len(spec)
     for name, part in _weight_files(weights_dir) if weights_dir else []:
@@ -112,6 +122,9 @@ def measure(spec: bytes, weights_dir: Path | None) -> tuple[int, str]:
 def _weight_files(weights_dir: Path) -> list[tuple[str, Path]]:
     """Name and path of each weight file, in the order of the names."""
     files = sorted(part for part in weights_dir.rglob("*") if part.is_file())
+    for part in files:
+        if part.is_symlink() and not part.resolve().is_relative_to(weights_dir.resolve()):
+            raise ModelFileError(f"The weight file {part} is a link out of its package; do not use this package.")
     return [(part.relative_to(weights_dir).as_posix(), part) for part in files]
 
 
@@ -139,6 +152,9 @@ def package_parts(path: Path) -> tuple[Path, Path | None]:
         ModelFileError: the folder is no package, or names parts that are missing or outside itself.
     """
     manifest_path = path / "Manifest.json"
+    for part in (manifest_path, path / "Data"):
+        if not part.resolve().is_relative_to(path.resolve()):
+            raise ModelFileError(f"{part} is a link out of its package; do not use this package.")
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
         entries = manifest["itemInfoEntries"]

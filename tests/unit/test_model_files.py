@@ -119,6 +119,45 @@ def test_a_package_that_leaves_its_folder_is_refused(package_path, target):
         read_model_file(package_path)
 
 
+@pytest.mark.parametrize(
+    "part", ["Manifest.json", "Data", "Data/com.apple.CoreML", "Data/com.apple.CoreML/weights/weight.bin"]
+)
+def test_a_package_with_a_link_out_of_itself_is_refused(package_path, tmp_path, part):
+    (package_path / part).rename(tmp_path / "outside")
+    (package_path / part).symlink_to(tmp_path / "outside")
+    with pytest.raises(ModelFileError, match=r"outside itself|link out of its package"):
+        read_model_file(package_path)
+
+
+def test_a_file_outside_of_a_package_is_not_even_measured(package_path, tmp_path):
+    (tmp_path / "secret").write_text("secret")
+    (package_path / "Data/com.apple.CoreML/weights/more.bin").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelFileError, match=r"more\.bin is a link out of its package"):
+        read_model_file(package_path)
+
+
+def test_a_package_may_be_a_link_itself_and_have_links_within(package_path, tmp_path):
+    digest = read_model_file(package_path).digest
+    (package_path / "Data").rename(package_path / "Parts")
+    (package_path / "Data").symlink_to("Parts")
+    (tmp_path / "link.mlpackage").symlink_to(package_path)
+    assert read_model_file(tmp_path / "link.mlpackage").digest == digest
+
+
+def test_a_file_that_cannot_be_read_is_named(network_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(ModelFileError, match=r"net.mlmodel cannot be read \(Permission denied\)"):
+        read_model_file(network_path)
+
+
+def test_a_name_that_is_too_long_is_refused():
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        read_model_file("x" * 300)
+
+
 def test_a_package_without_its_specification_is_refused(package_path):
     (package_path / "Data" / "com.apple.CoreML" / "model.mlmodel").unlink()
     with pytest.raises(ModelFileError, match="misses its specification"):
