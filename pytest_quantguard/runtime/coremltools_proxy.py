@@ -75,8 +75,15 @@ class PortableProxy:
     def compileModel(path: str) -> str:
         """A folder that `CompiledMLModel` loads: the model as it is, since there is nothing to compile."""
         source = Path(path)
+        with _runtime_errors():
+            if not source.exists():
+                raise ModelFileError(f"There is no model at {path} to compile.")
         folder = Path(tempfile.mkdtemp(prefix=f"{source.stem}_", suffix=".mlmodelc"))
-        _copy(source, folder)
+        try:
+            _copy(source, folder)
+        except OSError:
+            shutil.rmtree(folder)
+            raise
         return str(folder)
 
     def get_compiled_model_path(self) -> str:
@@ -156,7 +163,8 @@ def _read(path: Path) -> ModelFile:
 def _copy(source: Path, folder: Path) -> None:
     target = folder / f"model{source.suffix}"
     if source.is_dir():
-        shutil.copytree(source, target)
+        # A link stays a link: what it leads to could be anything, and loading refuses one that leads out.
+        shutil.copytree(source, target, symlinks=True)
     else:
         shutil.copyfile(source, target)
 

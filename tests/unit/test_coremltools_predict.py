@@ -228,6 +228,23 @@ def test_a_compiled_package_predicts(tmp_path, image):
         assert ct.models.CompiledMLModel(compiled).predict(dict(image)) == expected
 
 
+def test_compiling_a_model_that_is_not_there_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with enable_predict(), pytest.raises(ModelFileError, match=r"no model at .*gone\.mlmodel") as caught:
+        ct.models.utils.compile_model(str(tmp_path / "gone.mlmodel"))
+    assert isinstance(caught.value, RuntimeError)
+    assert not list(tmp_path.iterdir())
+
+
+def test_compiling_follows_no_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    small_program().save(str(tmp_path / "net.mlpackage"))
+    (tmp_path / "net.mlpackage" / "Data" / "more").symlink_to("/usr")
+    with enable_predict():
+        compiled = ct.models.utils.compile_model(str(tmp_path / "net.mlpackage"), str(tmp_path / "net.mlmodelc"))
+    assert (tmp_path / "net.mlmodelc" / "model.mlpackage" / "Data" / "more").is_symlink(), compiled
+
+
 def test_the_compiled_form_of_a_loaded_model_predicts(network_path, image):
     with enable_predict():
         model = ct.models.MLModel(str(network_path))
