@@ -20,7 +20,7 @@ def needed_target(scheme: Scheme) -> tuple[int, str]:
     found = [(IOS17, "activations")] if scheme.activations else []
     if scheme.config is not None:
         found += [(IOS18, what) for what in _given_needs(scheme.config)]
-    for part in (scheme, *(override for _, override in scheme.overrides)):
+    for part in scheme.parts:
         needs_ios18 = {
             f"{part.bits}-bit {part.mode}": (part.mode in LINEAR and part.bits == 4)
             or (part.mode in TABLES and part.bits == 3),

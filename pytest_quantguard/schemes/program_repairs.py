@@ -7,7 +7,7 @@ import contextlib
 import functools
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,11 @@ _KMEANS1D_FROM = 10_000
 
 
 @contextlib.contextmanager
-def repaired_passes(kmeans: str) -> Iterator[dict[str, str]]:
+def repaired_passes(kmeans_of: Callable[[str], str]) -> Iterator[dict[str, str]]:
     """Repair coremltools' passes inside the `with` block.
 
     Args:
-        kmeans: `coremltools` for its clusters, or `optimal`.
+        kmeans_of: takes the name of a constant; gives `coremltools` for its clusters, or `optimal`.
 
     Yields:
         The constants that coremltools declined so far, by name, each with the reason, which may be empty.
@@ -48,18 +48,40 @@ def repaired_passes(kmeans: str) -> Iterator[dict[str, str]]:
     from coremltools.optimize.coreml import _quantization_passes as passes
 
     declined: dict[str, str] = {}
+    current: list[str] = []
     with contextlib.ExitStack() as stack:
         messages = stack.enter_context(_collected_warnings())
         for name in _PASSES:
-            watch = functools.partial(_watched, declined=declined, messages=messages)
+            watch = functools.partial(_watched, declined=declined, messages=messages, current=current)
             stack.enter_context(wrapped(getattr(passes, name), "transform_op", watch))
-        cluster = functools.partial(_fast_kmeans, kmeans=kmeans)
+        cluster = functools.partial(_fast_kmeans, kmeans_of=lambda: kmeans_of(current[0]))
         stack.enter_context(wrapped(passes, "_get_kmeans_lookup_table_and_weight", cluster))
         yield declined
 
 
-def _watched(original: Any, declined: dict[str, str], messages: list[str]) -> Any:
-    """Note what a pass declines, and give a declined constant its values back.
+@contextlib.contextmanager
+def only_tables() -> Iterator[None]:
+    """Let `linear_quantize_weights` take lookup tables and nothing else inside the `with` block.
+
+    Joint compression takes uncompressed weights as well, so those that `palettize_weights` declined.
+    """
+    from coremltools.optimize.coreml import _quantization_passes as passes
+
+    def tables(original: Any) -> Any:
+        @functools.wraps(original)
+        def transform(self: Any, operation: Any) -> None:
+            users = operation.outputs[0].child_ops
+            if any(user.op_type.startswith("constexpr_lut_to_") for user in users):
+                original(self, operation)
+
+        return transform
+
+    with wrapped(passes.linear_quantize_weights, "transform_op", tables):
+        yield
+
+
+def _watched(original: Any, declined: dict[str, str], messages: list[str], current: list[str]) -> Any:
+    """Note what a pass works on and what it declines, and give a declined constant its values back.
 
     With a per-channel scale, `palettize_weights` divides the constant itself by the scale before it declines.
     """
@@ -69,6 +91,7 @@ def _watched(original: Any, declined: dict[str, str], messages: list[str]) -> An
         value = operation.outputs[0].val
         before = value.copy() if isinstance(value, np.ndarray) and self.__class__.__name__ == _PASSES[-1] else None
         messages.clear()
+        current[:] = [operation.outputs[0].name]
         original(self, operation)
         if operation.enclosing_block is None:
             return  # replaced, so it was compressed
@@ -114,7 +137,7 @@ def _collected_warnings() -> Iterator[list[str]]:
             logger.removeFilter(collect)
 
 
-def _fast_kmeans(original: Any, kmeans: str) -> Any:
+def _fast_kmeans(original: Any, kmeans_of: Callable[[], str]) -> Any:
     """coremltools' clusters of single weights in less time, or the best clusters.
 
     scikit-learn, which coremltools takes for float32 and for small tensors, clusters float16 as float64.
@@ -129,7 +152,7 @@ def _fast_kmeans(original: Any, kmeans: str) -> Any:
         vector_axis: int | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         is_scalar = cluster_dim == 1 and not force_kmeans1d and bool(np.isfinite(weight).all())
-        if is_scalar and kmeans == "optimal":
+        if is_scalar and kmeans_of() == "optimal":
             return optimal_table(weight, nbits)
         if not is_scalar or _takes_kmeans1d(weight):
             found: tuple[NDArray[Any], NDArray[Any]] = original(

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -80,6 +81,12 @@ class Selection:
             return None
         return self.scheme
 
+    def kmeans_of(self, tensor: str) -> str:
+        """Which clusters a constant gets, as `Scheme.kmeans`; also after zeros were set in it."""
+        names = {tensor, dense_name(tensor)}
+        schemes = [self.scheme_of(constant) for constant in self.constants if constant.tensor in names]
+        return next((scheme.kmeans for scheme in schemes if scheme is not None), self.scheme.kmeans)
+
     def is_left_out(self, operation: ProgramOperation) -> bool:
         """Whether an operation's activations are left as they are."""
         only = self.scheme.only_layers
@@ -112,6 +119,11 @@ def select(program: Any, scheme: Scheme, *, name: str) -> Selection:
     )
     _check_patterns(scheme, (*operations, *(constant.operation for constant in found)), name)
     return Selection(tuple(operations), found, scheme)
+
+
+def dense_name(tensor: str) -> str:
+    """The name of a constant before `prune_weights` stored it without its zeros; coremltools adds to it."""
+    return re.sub(r"_sparsified(_nonzero_data.*)?$", "", tensor)
 
 
 def count_of(constant: Constant) -> int:

@@ -28,11 +28,19 @@ _FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Step:
-    """One call: `function(mlmodel, config, joint_compression=is_joint)`."""
+    """One call: `function(mlmodel, config, joint_compression=is_joint)`.
+
+    Args:
+        function: a name in `coremltools.optimize.coreml`.
+        config: an `OptimizationConfig`.
+        is_joint: whether what is compressed already is compressed further.
+        is_for_tables: whether nothing but lookup tables is meant.
+    """
 
     function: str
     config: Any
     is_joint: bool
+    is_for_tables: bool = False
 
 
 def steps_of(selection: Selection) -> list[Step]:
@@ -51,11 +59,11 @@ def steps_of(selection: Selection) -> list[Step]:
         ("linear_quantize_weights", lut_config),
     )
     steps: list[Step] = []
-    parts = (selection.scheme, *(scheme for _, scheme in selection.scheme.overrides))
+    parts = selection.scheme.parts
     for function, make in phases:
         if any(make(part) is not None for part in parts):
-            is_joint = make is lut_config or (make is not pruning_config and any(map(_prunes, parts)))
-            steps.append(Step(function, _config(selection, make), is_joint))
+            is_joint = make is lut_config or (make is not pruning_config and any(map(prunes, parts)))
+            steps.append(Step(function, _config(selection, make), is_joint, is_for_tables=make is lut_config))
     return steps
 
 
@@ -82,7 +90,7 @@ def pruning_config(scheme: Scheme) -> Any:
         return cto.OpThresholdPrunerConfig(
             threshold=scheme.threshold, minimum_sparsity_percentile=least, weight_threshold=threshold
         )
-    if not _prunes(scheme):
+    if not prunes(scheme):
         return None
     return cto.OpMagnitudePrunerConfig(
         target_sparsity=scheme.sparsity,
@@ -151,7 +159,8 @@ def weight_threshold(scheme: Scheme) -> int:
     return 2048 if scheme.weight_threshold is None else scheme.weight_threshold
 
 
-def _prunes(scheme: Scheme) -> bool:
+def prunes(scheme: Scheme) -> bool:
+    """Whether a scheme sets weights to zero first."""
     return bool(set(PRUNING) & set(scheme.given))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from pytest_quantguard.errors import SchemeError
 from pytest_quantguard.schemes.given_config import GivenConfigs, given_configs
 from pytest_quantguard.schemes.option_names import advice
-from pytest_quantguard.schemes.scheme_checks import check_options
+from pytest_quantguard.schemes.scheme_checks import check_objects, check_options
 from pytest_quantguard.schemes.scheme_options import (
     KMEANS,
     OPTIONS,
@@ -121,12 +121,7 @@ class Scheme:
             self._set("mode", "config")
         self._set("arguments", check_arguments("arguments", self.arguments))
         self._check_mode()
-        if self.lut_function is not None and not callable(self.lut_function):
-            raise SchemeError(f"lut_function={self.lut_function!r} is no function; give one of (bits, weights).")
-        if (self.lut_function is None) == (self.mode == "custom_lut"):
-            raise SchemeError("mode='custom_lut' and lut_function= belong together; give both or neither.")
-        if (self.config is None) == (self.mode == "config"):
-            raise SchemeError("mode='config' and config= belong together; give config= and leave mode out.")
+        check_objects(self)
         for name, option in OPTIONS.items():
             value = getattr(self, name)
             self._set(name, option.check(name, _DEFAULTS[name] if value is None else value))
@@ -151,6 +146,11 @@ class Scheme:
     def is_own(self) -> bool:
         """Whether the mode is this project's own, and no third party's."""
         return self.mode in (*MODES, *BARE_MODES)
+
+    @property
+    def parts(self) -> tuple["Scheme", ...]:
+        """The scheme itself and those of its overrides."""
+        return (self, *(override for _, override in self.overrides))
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -20,6 +20,21 @@ _NEEDS = {
 }
 
 
+def check_objects(scheme: "Scheme") -> None:
+    """Refuse a function or configuration of another kind, or without its mode.
+
+    Raises:
+        SchemeError: the message names the argument.
+    """
+    function = scheme.lut_function
+    if function is not None and not callable(function):
+        raise SchemeError(f"lut_function={function!r} is no function; give one of (bits, weights).")
+    if (function is None) == (scheme.mode == "custom_lut"):
+        raise SchemeError("mode='custom_lut' and lut_function= belong together; give both or neither.")
+    if (scheme.config is None) == (scheme.mode == "config"):
+        raise SchemeError("mode='config' and config= belong together; give config= and leave mode out.")
+
+
 def check_options(scheme: "Scheme") -> None:
     """Refuse options that do not go with the mode, or with each other.
 

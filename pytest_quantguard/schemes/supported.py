@@ -59,7 +59,7 @@ def check_supported(scheme: Scheme, kind: str, name: str) -> None:
         for option in scheme.given
         if ("program" if kind == PROGRAM else "network") not in OPTIONS[option].kinds
     ]
-    if scheme.mode in MODES and wrong:
+    if wrong and (scheme.mode in MODES or kind == PROGRAM):
         raise SchemeError(f"{name} is {kind_name}, and {', '.join(wrong)} is for {other}; leave it out.")
     if (scheme.mode in BARE_MODES and kind == PROGRAM) or scheme.bits in modes.get(scheme.mode, ()):
         _check_overrides(scheme, kind, name)

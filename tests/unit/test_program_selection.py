@@ -123,6 +123,19 @@ def test_tables_that_are_too_small_to_be_quantized_are_reported(program):
     assert quantized(program, "kmeans_lut:4,lut_dtype=int8").compression.notes == ()
 
 
+def test_weights_that_got_no_table_are_not_quantized_in_its_place(program):
+    result = quantized(program, "kmeans_lut:4,group_size=3,lut_dtype=int8")
+    assert (result.compression.compressed, result.compression.skipped[0][0]) == (DENSE, "conv_weight_0_to_fp16")
+    np.testing.assert_array_equal(weights(result.mlmodel)[0], weights(program)[0])
+    with pytest.raises(SchemeError, match="changes nothing in m"):
+        quantized(program, "kmeans_lut:4,group_size=5,lut_dtype=int8")
+
+
+def test_a_declined_operation_is_named_as_the_model_names_it_after_pruning(program):
+    (note,) = quantized(program, "kmeans_lut:4,group_size=3,sparsity=0.5,lut_dtype=int8").compression.notes
+    assert "coremltools declined conv_cast_fp16 (the channels are no multiple of the group size)" in note
+
+
 def test_scales_and_tables_that_outweigh_the_weights_are_reported(program):
     assert quantized(program, "kmeans_lut:4,per_channel_scale").compression.notes == (
         "4-bit kmeans_lut (per_channel_scale): quantized weights take 33.5 bits each, more than the 16.0 before.",
@@ -163,6 +176,28 @@ def test_a_lookup_table_of_ones_own(program, cluster_dim):
     assert_decoded_alike(result.mlmodel)
     vectors = weights(result.mlmodel)[0].reshape(32 // width, width, -1)
     assert len(np.unique(np.swapaxes(vectors, 1, 2).reshape(-1, width), axis=0)) <= 8
+
+
+@pytest.mark.parametrize("more", [{}, {"sparsity": 0.5}])
+def test_an_override_has_clusters_of_its_own(program, more):
+    optimal = Scheme(4, kmeans="optimal", **more)
+    plain = Scheme(4, **more, overrides={"type:conv": optimal, "type:linear": optimal})
+    assert contents(quantize_model(program, plain, name="m").mlmodel) == contents(
+        quantize_model(program, optimal, name="m").mlmodel
+    )
+
+
+@pytest.mark.parametrize("text", ["sparse:0.5,requantize", "unique_lut,minimum_weight_count=3"])
+def test_options_of_neural_networks_are_refused_in_modes_without_bits_too(program, text):
+    with pytest.raises(SchemeError, match=r"m is an ML program, and .* is for neural networks; leave it out"):
+        quantized(program, text)
+
+
+@pytest.mark.parametrize("option", ["cluster_dim=2", "per_channel_scale"])
+def test_what_coremltools_cannot_do_to_pruned_weights_is_said(program, option):
+    name = option.partition("=")[0]
+    with pytest.raises(SchemeError, match=f"m: coremltools cannot palettize with {name} what was pruned .*leave"):
+        quantized(program, f"kmeans_lut:4,{option},sparsity=0.5")
 
 
 def test_optimal_clusters_are_at_least_as_good(program):
