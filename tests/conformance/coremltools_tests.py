@@ -20,7 +20,7 @@ import expected
 import numpy as np
 import pytest
 from families import in_sample, in_shard
-from precision import finer_than_float16
+from precision import finer_than_float16, stores_float16
 from results import EXPECTED, FAILED, NOT_APPLICABLE, PASSED, Result, as_line, general, markdown, read_journal
 
 from pytest_quantguard.errors import QuantguardError, UnsupportedModelError
@@ -118,25 +118,30 @@ def _tell_float16_apart() -> None:
         try:
             compare(actual, desired, rtol=rtol, atol=atol, **options)
         except AssertionError as error:
-            error.finer = finer_than_float16(actual, desired, rtol, atol)  # type: ignore[attr-defined]
+            stored = Loaded.path is not None and stores_float16(Loaded.path)
+            error.finer = finer_than_float16(  # type: ignore[attr-defined]
+                actual, desired, rtol, atol, stored=stored
+            )
             raise
 
     np.testing.assert_allclose = comparing
 
 
 class Loaded:
-    """How many models the current test loaded."""
+    """How many models the current test loaded, and the last one."""
 
     models = 0
+    path: Path | None = None
     tests = 0
 
 
 def _count_loaded_models() -> None:
     load = PortableProxy.__init__
 
-    def counting(self: PortableProxy, *args: Any, **options: Any) -> None:
+    def counting(self: PortableProxy, filename: str, *args: Any, **options: Any) -> None:
         Loaded.models += 1
-        load(self, *args, **options)
+        Loaded.path = Path(filename)
+        load(self, filename, *args, **options)
 
     PortableProxy.__init__ = counting  # type: ignore[method-assign]
 
@@ -147,7 +152,7 @@ def _time_is_up(*_: object) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
-    Loaded.models = 0
+    Loaded.models, Loaded.path = 0, None
     Loaded.tests += 1
     _seed(item.nodeid)
     signal.alarm(TIME_LIMIT)
@@ -224,7 +229,10 @@ def _judge(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[str,
     if not Loaded.models:
         return NOT_APPLICABLE, f"fails before there is a model: {text}"
     if getattr(error, "finer", False):
-        return NOT_APPLICABLE, "computes in float16, and the tolerance is finer than float16"
+        return (
+            NOT_APPLICABLE,
+            "computes in float16 or stores weights as such, and the tolerance is finer than float16",
+        )
     if isinstance(error, UnsupportedModelError):
         return FAILED, f"refused: {_brief(str(error))}"
     return FAILED, text

@@ -108,6 +108,8 @@ def test_a_tolerance_finer_than_float16_is_told_from_an_error():
     assert finer_than_float16(half, desired, 1e-5, 1e-6)
     assert not finer_than_float16(half, desired, 1e-2, 1e-6), "float16 passes, so a failure is a failure"
     assert not finer_than_float16(desired + np.float32(1e-5), desired, 1e-5, 1e-6), "this answer is no float16"
+    assert finer_than_float16(desired + np.float32(1e-3), desired, 1e-5, 1e-6, stored=True), "its weights are"
+    assert not finer_than_float16(desired + np.float32(0.125), desired, 1e-5, 1e-6, stored=True), "this is wrong"
     assert not finer_than_float16(half + np.float16(0.125), desired, 1e-5, 1e-6), "this answer is wrong"
     assert finer_than_float16(desired, half, 1e-5, 1e-6), "the expected values are float16"
     assert not finer_than_float16(half[:3], desired, 1e-5, 1e-6), "another shape is wrong"
