@@ -231,7 +231,7 @@ def _judge(report: pytest.TestReport, call: pytest.CallInfo[None]) -> tuple[str,
     if getattr(error, "finer", False):
         return (
             NOT_APPLICABLE,
-            "computes in float16 or stores weights as such, and the tolerance is finer than float16",
+            "computes in float16 or stores weights so, and the tolerance is finer",
         )
     if isinstance(error, UnsupportedModelError):
         return FAILED, f"refused: {_brief(str(error))}"

@@ -28,9 +28,8 @@ def finer_than_float16(actual: Any, desired: Any, rtol: float, atol: float, *, s
     largest = np.max(np.abs(expected), initial=0)
     if not largest < np.finfo(np.float16).max:
         return False
-    is_half = stored or any(
-        np.array_equal(side, side.astype(np.float16), equal_nan=True) for side in (found, expected)
-    )
+    sides = (found, expected)
+    is_half = stored or any(np.array_equal(side, side.astype(np.float16), equal_nan=True) for side in sides)
     finer = atol + rtol * largest < np.spacing(np.float16(largest))
     close = np.allclose(found, expected, rtol=0, atol=FLOAT16_ERROR * largest, equal_nan=True)
     return bool(is_half and finer and close)
