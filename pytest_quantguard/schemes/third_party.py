@@ -49,7 +49,8 @@ def apply_scheme(mlmodel: Any, scheme: "Scheme", *, name: str) -> Any:
         The `MLModel` that the function returned.
 
     Raises:
-        SchemeError: the function cannot be imported, fails, or returns something else.
+        SchemeError: the function cannot be imported, fails, returns something else, or changed the given model,
+            with which the result is to be compared.
     """
     point = find_scheme(scheme.mode)
     if point is None:
@@ -62,13 +63,21 @@ def apply_scheme(mlmodel: Any, scheme: "Scheme", *, name: str) -> Any:
     if not callable(function):
         raise SchemeError(f"{name}: {where} is no function; the entry point must name one.")
     arguments = {**({} if scheme.bits is None else {"bits": scheme.bits}), **dict(scheme.arguments)}
+    before = _bytes(mlmodel)
     try:
         result = function(mlmodel, **arguments)
     except Exception as error:  # whatever a stranger's function raises
         raise SchemeError(f"{name}: {where} failed with {type(error).__name__}: {error}.") from error
     if not callable(getattr(result, "get_spec", None)):
-        raise SchemeError(f"{name}: {where} returned {result!r}; it must return a coremltools MLModel.")
+        what = "None" if result is None else f"a value of type {type(result).__name__}"
+        raise SchemeError(f"{name}: {where} returned {what}; it must return a coremltools MLModel.")
+    if _bytes(mlmodel) != before:
+        raise SchemeError(f"{name}: {where} changed the model that it was given; it must return another one.")
     return result
+
+
+def _bytes(mlmodel: Any) -> bytes:
+    return bytes(mlmodel.get_spec().SerializeToString(deterministic=True))
 
 
 def _owner(point: importlib.metadata.EntryPoint) -> str:

@@ -25,6 +25,13 @@ def nothing(mlmodel):
 def forgetful(mlmodel):
     pass
 
+def specification(mlmodel):
+    return mlmodel.get_spec()
+
+def in_place(mlmodel):
+    mlmodel._spec.neuralNetworkClassifier.layers[0].name = "other"
+    return mlmodel
+
 def broken(mlmodel):
     raise KeyError("no such thing")
 """
@@ -73,6 +80,7 @@ def test_their_schemes_come_after_all_others(install):
         ("strange_schemes:broken", "mine", "failed with KeyError: 'no such thing'."),
         ("strange_schemes:forgetful", "mine,depth=3", "failed with TypeError: forgetful() got an unexpected"),
         ("strange_schemes:forgetful", "mine", "returned None; it must return a coremltools MLModel."),
+        ("strange_schemes:specification", "mine", "returned a value of type Model; it must return a coremltools"),
         ("strange_schemes:number", "mine", "is no function; the entry point must name one."),
         ("strange_schemes:missing", "mine", "cannot be imported: AttributeError: module"),
         ("nowhere:missing", "mine", "cannot be imported: ModuleNotFoundError: No module named 'nowhere'."),
@@ -83,6 +91,12 @@ def test_an_error_names_scheme_distribution_and_function(install, target, scheme
     with pytest.raises(SchemeError) as refused:
         quantize_model(two_layers(), Scheme.parse(scheme), name="m")
     assert str(refused.value).startswith(f"m: the scheme 'mine' of strange-schemes ({target}) {message}")
+
+
+def test_a_scheme_that_changes_the_float_model_is_an_error(install):
+    install(mine="strange_schemes:in_place")
+    with pytest.raises(SchemeError, match=r"changed the model that it was given; it must return another one\."):
+        quantize_model(small_network(), Scheme.parse("mine"), name="m")
 
 
 def test_a_scheme_that_changes_nothing_is_an_error(install):
