@@ -258,3 +258,15 @@ def test_a_limited_cell_takes_every_activation(inner, outer, function):
         exact=True,
     )[0]
     close(y, rank5(np.stack(every))[0])
+
+
+def test_of_a_state_for_a_larger_batch_the_first_rows_count():
+    gates = weights(4)
+    larger = [np.concatenate([state, numbers(3, HIDDEN, seed=9)]) for state in (H0, C0)]
+    y = run(
+        lambda b: add_lstm(b, gates, ["x", "h0", "c0"], ["y", "h", "c"], output_all=True),
+        inputs(*larger),
+        ("y", "h", "c"),
+        exact=True,
+    )[0]
+    close(y, rank5(lstm(X, H0, C0, gates)[0])[0])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, known
+from pytest_quantguard.runtime.portable.neural_network.network import Blob, Network, known, product
 from pytest_quantguard.runtime.portable.neural_network.registry import Layer, layer
 
 CLIP = 50.0
@@ -118,7 +118,17 @@ def input_sequence(net: Network, layer: Layer, x: Blob, inputs: int, *, reverse:
 
 
 def input_state(net: Network, state: Blob, x: Blob, outputs: int) -> str:
-    return net.reshaped(state, (1, x.shape[1], outputs))
+    """A state to start with as (1, batch, outputs).
+
+    Of a state for a larger batch the first rows count: coremltools' converter makes one as large as the longest
+    sequence for PyTorch's packed sequences, and its tests expect that to run.
+    """
+    shape = (1, *known(x.shape[1:2]), outputs)
+    if None not in state.shape and state.size == product(shape):
+        return net.reshaped(state, shape)
+    flat = net.node("Reshape", net.exact(state), net.constant([-1]))
+    first = net.node("Slice", flat, net.constant([0]), net.constant([product(shape)]))
+    return net.node("Reshape", first, net.constant(shape))
 
 
 def lengths(net: Network, x: Blob) -> str:
