@@ -64,10 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
         name=model.name,
         crop_and_scale=arguments.crop_and_scale,
     )
-    stateful = bool(model.mlmodel.get_spec().description.state)
     records = []
     for case, stem in zip(cases, unique_stems([case.name for case in cases]), strict=True):
-        record = _record(model, case, stem, stateful, arguments)
+        record = _record(model, case, stem, arguments)
         if arguments.json:
             records.append(record)
         else:
@@ -87,11 +86,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _record(model: Any, case: Any, stem: str, stateful: bool, arguments: argparse.Namespace) -> dict[str, Any]:
+def _record(model: Any, case: Any, stem: str, arguments: argparse.Namespace) -> dict[str, Any]:
     from pytest_quantguard.cli.predict_outputs import answer_record, save_outputs
 
     # Each prediction from a new state, so that an answer does not depend on the images before it.
-    answer = model.predict(case.complete(arguments.crop_and_scale), model.make_state() if stateful else None)
+    state = model.make_state() if model.description.states else None
+    answer = model.predict(case.complete(arguments.crop_and_scale), state)
     record = answer_record(answer, model.description, top=arguments.top)
     if arguments.output:
         files = save_outputs(answer, arguments.output, stem, force=arguments.force)

@@ -53,6 +53,7 @@ def _describe(spec: Any) -> ModelDescription:
         labels=classified.labels,
         label_name=classified.label_name,
         probabilities_name=classified.probabilities_name,
+        states=tuple(state.name for state in description.state),
     )
 
 
@@ -160,9 +161,7 @@ def _program_labels(spec: Any) -> tuple[Label, ...] | None:
                     if binding.WhichOneof("binding") == "value":
                         return _label_values(binding.value)
                     if binding.name not in constants:
-                        raise ModelFileError(
-                            f"the program never computes the classes '{binding.name}'."
-                        )
+                        raise ModelFileError(f"the program never computes the classes '{binding.name}'.")
                     return _label_values(constants[binding.name].attributes["val"])
     return None
 

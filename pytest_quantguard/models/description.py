@@ -59,6 +59,8 @@ class ModelDescription:
     """Name of the output that holds the predicted label."""
     probabilities_name: str | None = None
     """Name of the output that holds the probabilities by label; None if there is none."""
+    states: tuple[str, ...] = ()
+    """Names of what a stateful model remembers from one prediction to the next."""
 
     @property
     def image_inputs(self) -> tuple[ImageFeature, ...]:

@@ -37,7 +37,6 @@ class CoreMLEngine:
         self._model = name
         spec = select_function(mlmodel.get_spec(), function_name, name=name)
         self._description: ModelDescription = describe(spec)
-        self._stateful = bool(spec.description.state)
 
     @property
     def name(self) -> str:
@@ -81,7 +80,7 @@ class CoreMLEngine:
         Raises:
             PredictionError: Apple's framework refuses the inputs, or a classifier gives no probabilities.
         """
-        answer = self.predict(inputs, self.make_state() if self._stateful else None)
+        answer = self.predict(inputs, self.make_state() if self._description.states else None)
         description = self._description
         own = (description.label_name, description.probabilities_name) if description.labels else ()
         arrays = {name: feature_as_array(value) for name, value in answer.items() if name not in own}

@@ -4,8 +4,10 @@ from model_makers import SIZE, small_network
 from PIL import Image
 
 from pytest_quantguard import load_model
+from pytest_quantguard.cli.main import main
 from pytest_quantguard.errors import PredictionError
 from pytest_quantguard.quiet import import_coremltools, quiet
+from pytest_quantguard.runtime.model import Model
 
 pytestmark = pytest.mark.skipif(
     not hasattr(import_coremltools(), "StateType"), reason="this coremltools has no states"
@@ -99,3 +101,21 @@ def test_a_model_without_states_predicts_with_an_empty_one():
     model = load_model(small_network(), engine="portable")
     image = Image.new("RGB", (SIZE, SIZE))
     assert model.predict({"image": image}, model.make_state()) == model.predict({"image": image})
+
+
+def test_the_description_names_the_states(counter):
+    assert counter.description.states == ("total",)
+
+
+def test_the_command_line_begins_each_prediction_anew_and_reads_the_model_once(
+    counter, tmp_path, capsys, monkeypatch
+):
+    path = counter.save(tmp_path / "counter.mlpackage")
+
+    def read_twice(model):
+        raise AssertionError("the model is read again")
+
+    monkeypatch.setattr(Model, "mlmodel", property(read_twice))
+    for _ in range(2):
+        assert main(["predict", str(path), "--input", "x=1,1,1"]) == 0
+        assert "once: array 3 float32, min 1, mean 1, max 1" in capsys.readouterr().out

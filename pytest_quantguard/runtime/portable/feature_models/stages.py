@@ -91,7 +91,7 @@ class NetworkStage:
         self._model = name
         self._description = describe(spec)
         self._shapes = {feature.name: allowed_shapes(feature) for feature in spec.description.input}
-        if spec.description.state:
+        if self._description.states:
             raise UnsupportedModelError(
                 f"{name}: a model with states in a pipeline is not supported by the portable engine."
             )
