@@ -13,7 +13,7 @@ from pytest_quantguard.config import Settings, check_choice, check_max_drop
 from pytest_quantguard.errors import SchemeError
 from pytest_quantguard.samples.sample import CROP_AND_SCALE
 from pytest_quantguard.schemes.option_names import advice
-from pytest_quantguard.schemes.scheme import MODES, Scheme, make_scheme
+from pytest_quantguard.schemes.scheme import ALIASES, MODES, Scheme, make_scheme
 
 MARKER = "quantized"
 FIXTURES = ("float_model", "quantized_model", "sample_folder", "comparison", "accuracy_snapshot")
@@ -121,7 +121,8 @@ _AXES = ("bits", "mode", "scheme")
 def _expand(arguments: dict[str, Any]) -> list[MarkerOptions]:
     """One option per combination of the lists given for `bits`, `mode` and `scheme`."""
     axes = {name: _as_list(arguments[name], name) for name in _AXES if name in arguments}
-    if not {"bits", "scheme", "config"} & set(arguments) and set(MODES) & set(axes.get("mode", MODES)):
+    modes = axes.get("mode", MODES)
+    if not {"bits", "scheme", "config"} & set(arguments) and any(mode in (*MODES, *ALIASES) for mode in modes):
         raise pytest.UsageError(f"@pytest.mark.{MARKER} needs bits=, for instance bits=8.")
     fixed = {name: value for name, value in arguments.items() if name not in axes}
     scheme = {name: value for name, value in fixed.items() if name in SCHEME_ARGUMENTS}

@@ -92,7 +92,8 @@ def _lines(model: "Model", quantized: "QuantizedModel", path: Path) -> Iterator[
     )
     reasons = Counter(reason for _, _, reason in compression.skipped)
     for reason, count in sorted(reasons.items()):
-        yield clean(f"note: {count} tensors are not compressed: {reason}")
+        tensors = "1 tensor is" if count == 1 else f"{count} tensors are"
+        yield clean(f"note: {tensors} not compressed: {reason}")
     for note in compression.notes:
         yield clean(f"note: {note}")
 

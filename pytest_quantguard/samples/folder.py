@@ -47,8 +47,8 @@ def read_sample_folder(
     if not path.is_dir():
         problem = "is a file, not a folder" if path.exists() else "does not exist"
         raise SampleError(
-            f"The sample folder '{path}' {problem}; name a folder of images with --quantguard-samples or the "
-            "marker's samples=."
+            f"The sample folder '{path}' {problem}; name a folder of images: with --quantguard-samples, or "
+            "with samples= or calibration= of the mark."
         )
     files = sorted((_name(path, file), str(file), file) for file in _files(path))
     if not files:

@@ -99,4 +99,6 @@ def _value(value: Any) -> str:
         return f"{'u' if value.is_unsigned() else ''}int{value.get_bitwidth()}"
     if isinstance(value, list | tuple):
         return "x".join(map(str, value))
-    return str(getattr(value, "__name__", value)) if callable(value) else str(value).lower()
+    if callable(value):  # one without a name is printed with its address, which is another one in each process
+        return str(getattr(value, "__name__", type(value).__name__))
+    return str(value).lower()

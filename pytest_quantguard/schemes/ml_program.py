@@ -139,7 +139,7 @@ def _kept(selection: Selection) -> dict[str, str]:
     kept = {}
     for constant in selection.constants:
         scheme = selection.scheme_of(constant)
-        if scheme is None:
+        if scheme is None or scheme.mode == "float":
             kept[constant.tensor] = SKIPPED
         elif len(constant.shape) > 1 and scheme.weight_threshold is not None:
             small = count_of(constant) <= weight_threshold(scheme)

@@ -32,6 +32,8 @@ def test_what_was_written_is_said_in_a_few_lines(path, tmp_path, capsys):
     assert lines[0].startswith(f"{target}: 4-bit linear_lut, ")
     assert lines[0].endswith(f" of {path.name}")
     assert " weights are compressed, to 4." in lines[1]
+    if path.suffix == ".mlpackage":
+        assert lines[2] == "note: 1 tensor is not compressed: 2048 weights or fewer"
 
 
 def test_json_proves_what_was_done(path, tmp_path, capsys):

@@ -62,6 +62,8 @@ def test_a_closer_mark_overrides_what_it_names_and_inherits_the_rest():
         ({"bits": 8, "mode": "custom_lut"}, "lut_function= belong together"),
         ({"bits": []}, "bits is an empty list"),
         ({"mode": "linear"}, "needs bits="),
+        ({"mode": "kmeans"}, "needs bits="),
+        ({"mode": [{}]}, "mode={} does not exist"),
         ({"bits": 8, "crop_and_scale": "squash"}, "use one of center_crop, scale_fit, scale_fill"),
         ({"bits": 8, "max_drop": 2}, "max_drop=2 is no share"),
         ({"bits": 8, "max_drop": "much"}, "max_drop='much' is no share"),

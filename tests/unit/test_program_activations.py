@@ -16,6 +16,7 @@ from pytest_quantguard.schemes.activations import concatenations, measured_range
 from pytest_quantguard.schemes.program_tensors import all_operations
 from pytest_quantguard.schemes.quantize import quantize_model
 from pytest_quantguard.schemes.scheme import Scheme
+from pytest_quantguard.schemes.tensor import SKIPPED
 
 ct = import_coremltools()
 import coremltools.optimize.coreml as cto  # noqa: E402
@@ -67,6 +68,7 @@ def test_the_bytes_are_those_of_coremltools_for_one_sample(text, arguments):
     assert contents(ours.mlmodel) == contents(theirs, like=program)
     assert len(scales(ours.mlmodel)) == 3
     assert str(ours.scheme) == text
+    assert {reason for _, _, reason in ours.compression.skipped} == {SKIPPED}
 
 
 def test_weights_are_quantized_after_the_activations():

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 
 import pytest
 from hypothesis import given
@@ -318,6 +319,11 @@ class TestOptimizationConfig:
 
         first, second = lambda weights: weights, lambda weights: weights
         assert scheme(first) == scheme(first) != scheme(second)
+
+    def test_functions_without_a_name_are_told_without_their_address(self, cto):
+        function = functools.partial(lambda weights, bits: weights, bits=4)
+        scheme = Scheme(config=cto.OptimizationConfig(cto.OpPalettizerConfig("custom", lut_function=function)))
+        assert str(scheme) == "config:OpPalettizerConfig(mode=custom,lut_function=partial)"
 
     def test_a_later_change_does_not_reach_the_scheme(self, cto):
         config = cto.OptimizationConfig(cto.OpPalettizerConfig(nbits=4))
