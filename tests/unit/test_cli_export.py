@@ -30,6 +30,16 @@ def test_an_existing_file_is_kept_unless_force_is_given(path, tmp_path, capsys):
     assert main(["export", str(path), str(target), "--force"]) == 0
 
 
+def test_a_model_never_replaces_itself(tmp_path, capsys):
+    path = save_model(small_network(), tmp_path / "small.mlmodel")
+    before = path.read_bytes()
+    (tmp_path / "link.onnx").hardlink_to(path)
+    for target in (path, tmp_path / "link.onnx"):
+        assert main(["export", str(path), str(target), "--force"]) == 1
+        assert "is the model itself; choose another path" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
 def test_a_folder_that_is_missing_is_named(path, tmp_path, capsys):
     assert main(["export", str(path), str(tmp_path / "missing" / "out.onnx")]) == 2
     assert "missing to write out.onnx to; create it first." in capsys.readouterr().err

@@ -60,6 +60,8 @@ def export_onnx(
     with _writing(target):
         if target.is_dir() or (target.exists() and not overwrite):
             raise ModelFileError(f"{target} exists already; choose another path or allow to overwrite it.")
+        if target.exists() and target.samefile(file.path):
+            raise ModelFileError(f"{target} is the model itself; choose another path for the ONNX file.")
     spec = select_function(file.spec, function_name, name=file.path.name)
     model = to_onnx(spec, file.weights_dir, name=file.path.name, precision=precision)
     with _writing(target), tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
