@@ -108,7 +108,7 @@ def _parse(text: str, description: ModelDescription, name: str, crop_and_scale: 
         if isinstance(feature, ArrayFeature):
             return key, _array(value, feature)
         return key, _VALUES[feature.type_name](value, feature.entries)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         kind = "array" if isinstance(feature, ArrayFeature) else getattr(feature, "type_name", "image")
         raise UsageError(f"--input {text}: {value!r} is no value for {key!r} ({kind}); {_HINTS[kind]}.") from error
 

@@ -164,7 +164,8 @@ def package_parts(path: Path) -> tuple[Path, Path | None]:
         raise ModelFileError(
             f"{path} is a folder without a Manifest.json, so no .mlpackage; give a model."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    # Of lists in lists in lists Python's parser gives up with a RecursionError.
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelFileError(
             f"{manifest_path} is no readable package manifest; export the model again."
         ) from error

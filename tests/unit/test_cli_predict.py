@@ -193,6 +193,16 @@ def test_numbers_text_and_dictionaries_are_inputs_too(saved, tmp_path, capsys):
         assert text == "  vector: array 2 float64, min 0, mean 1.5, max 3\n"
 
 
+def test_json_of_endless_depth_is_refused(saved, tmp_path, capsys):
+    spec = import_coremltools().proto.Model_pb2.Model(specificationVersion=4)
+    spec.description.input.add(name="d").type.dictionaryType.stringKeyType.SetInParent()
+    spec.description.output.add(name="v").type.multiArrayType.shape.append(1)
+    spec.dictVectorizer.stringToIndex.vector.append("a")
+    (tmp_path / "d.json").write_text("[" * 100_000)
+    value = tmp_path / "d.json"
+    assert "is no value for 'd'" in refused(capsys, "predict", saved(spec), "--input", f"d={value}")
+
+
 def test_a_dictionary_by_numbers_keeps_its_keys(saved, capsys):
     spec = new_spec("dictVectorizer", {"words": "dictionary:int64"}, {"vector": ((2,), "DOUBLE")})
     spec.dictVectorizer.int64ToIndex.vector.extend([7, 9])

@@ -102,7 +102,7 @@ def test_a_folder_without_manifest_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "manifest", ["", "[]", "{}", '{"itemInfoEntries": [], "rootModelIdentifier": "x"}', "\xff"]
+    "manifest", ["", "[]", "{}", '{"itemInfoEntries": [], "rootModelIdentifier": "x"}', "\xff", "[" * 100_000]
 )
 def test_a_broken_manifest_is_refused(package_path, manifest):
     (package_path / "Manifest.json").write_bytes(manifest.encode("latin-1"))
