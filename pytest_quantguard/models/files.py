@@ -49,7 +49,8 @@ class SpecSource:
     """
 
     def __init__(self, file: ModelFile, function_name: str | None) -> None:
-        self._path, self._digest, self._function = file.path, file.digest, function_name
+        # Absolute, because the working directory may change before the file is read again.
+        self._path, self._digest, self._function = file.path.absolute(), file.digest, function_name
         self._spec: Any = self._select(file)
         self.description = describe(self._spec, name=file.path.name)
 

@@ -51,7 +51,7 @@ class PortableProxy:
         with _runtime_errors():
             if asset is not None:
                 raise UnsupportedModelError("A model asset is not supported by the portable engine; load a file.")
-            self._path = Path(filename)
+            self._path = Path(filename).absolute()
             file = _read(self._path)
             spec = select_function(file.spec, function_name or None, name=self._path.name)
             self._engine = make_engine(

@@ -128,24 +128,10 @@ def _load(path: Path, engine: str, precision: str, function_name: str | None) ->
     size_bytes, digest, weights_dir = file.size_bytes, file.digest, file.weights_dir
     # From here on `spec` alone holds the weights of a neural network, and gives them up when they are translated.
     del file
-    return Model(
-        name=name,
-        open_mlmodel=open_mlmodel,
-        description=spec.description,
-        engine=make_engine(
-            open_mlmodel,
-            spec,
-            weights_dir,
-            name=name,
-            engine=engine,
-            precision=precision,
-            function_name=function_name,
-        ),
-        size_bytes=size_bytes,
-        digest=digest,
-        precision=precision,
-        function_name=function_name,
+    runs = make_engine(
+        open_mlmodel, spec, weights_dir, name=name, engine=engine, precision=precision, function_name=function_name
     )
+    return Model(name, open_mlmodel, spec.description, runs, size_bytes, digest, precision, function_name)
 
 
 def from_mlmodel(
@@ -166,24 +152,17 @@ def from_mlmodel(
     spec = select_function(mlmodel.get_spec(), function_name, name=name)
     weights_dir = Path(mlmodel.weights_dir) if mlmodel.weights_dir else None
     size_bytes, digest = serialize(mlmodel, note)
-    return Model(
+    description = describe(spec, name=name)
+    runs = make_engine(
+        lambda: mlmodel,
+        spec,
+        weights_dir,
         name=name,
-        open_mlmodel=lambda: mlmodel,
-        description=describe(spec, name=name),
-        engine=make_engine(
-            lambda: mlmodel,
-            spec,
-            weights_dir,
-            name=name,
-            engine=engine,
-            precision=precision,
-            function_name=function_name,
-        ),
-        size_bytes=size_bytes,
-        digest=digest,
+        engine=engine,
         precision=precision,
         function_name=function_name,
     )
+    return Model(name, lambda: mlmodel, description, runs, size_bytes, digest, precision, function_name)
 
 
 def choose_engine(engine: str) -> str:
@@ -243,7 +222,8 @@ class _LateModel:
     """
 
     def __init__(self, path: Path, digest: str, engine: str, function_name: str | None) -> None:
-        self._path, self._digest, self._engine, self._function = path, digest, engine, function_name
+        # Absolute, because the working directory may change before the model is asked for.
+        self._path, self._digest, self._engine, self._function = path.absolute(), digest, engine, function_name
         self._lock = threading.Lock()
         self._mlmodel: Any = None
 

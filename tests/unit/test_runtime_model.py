@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from model_makers import LABELS, SIZE, small_network, small_program
+from network_runner import make_builder
 from PIL import Image
 
 from pytest_quantguard import (
@@ -11,6 +12,7 @@ from pytest_quantguard import (
     load_model,
     quantize,
 )
+from pytest_quantguard.models.files import read_model_file
 from pytest_quantguard.quiet import import_coremltools, quiet
 
 
@@ -31,6 +33,25 @@ def test_loading_quantizing_and_predicting_leave_the_file_alone(path):
     small = quantize(load_model(path), bits=8, mode="linear")
     small.predict({"image": Image.new("RGB", (SIZE, SIZE))})
     assert contents(path) == before
+
+
+def test_a_model_may_be_read_again_from_another_working_directory(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    model = load_model(path.name, engine="portable")
+    monkeypatch.chdir("/")
+    assert model.mlmodel.get_spec() == read_model_file(path).spec
+
+
+def test_other_shapes_may_be_asked_for_from_another_working_directory(tmp_path, monkeypatch):
+    builder = make_builder({"x": (2,)})
+    builder.add_copy("copy", "x", "y")
+    ranges = builder.spec.description.input[0].type.multiArrayType.shapeRange.sizeRanges
+    ranges.add(lowerBound=1, upperBound=9)
+    (tmp_path / "net.mlmodel").write_bytes(builder.spec.SerializeToString())
+    monkeypatch.chdir(tmp_path)
+    model = load_model("net.mlmodel", engine="portable")
+    monkeypatch.chdir("/")
+    assert model.predict({"x": [1, 2, 3]})["y"].ravel().tolist() == [1, 2, 3]
 
 
 def test_a_saved_model_is_the_same_model(path, tmp_path):
