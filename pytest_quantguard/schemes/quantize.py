@@ -16,7 +16,7 @@ from pytest_quantguard.schemes.neural_network import quantize_in_place, restore_
 from pytest_quantguard.schemes.repairs import LOCK
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.supported import check_supported
-from pytest_quantguard.schemes.tensor import ALREADY_FLOAT16, ALREADY_QUANTIZED, Tensor
+from pytest_quantguard.schemes.tensor import ALREADY_FLOAT16, ALREADY_QUANTIZED, DECLINED, SKIPPED, Tensor
 from pytest_quantguard.schemes.third_party import apply_scheme
 
 
@@ -128,12 +128,16 @@ def _scheme_error(error: BaseException | None) -> SchemeError | None:
 
 
 def _nothing_changed(compression: Compression, scheme: Scheme, name: str, kind: str) -> str:
+    if not scheme.is_own:
+        return f"{scheme.title} changes nothing in {name}: its function returned no smaller weights; correct it."
     reasons = Counter(reason for _, _, reason in compression.skipped)
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "it has none"
     advice = "there is nothing to gate, so take the mark off"
     if set(reasons) & {ALREADY_FLOAT16, ALREADY_QUANTIZED}:
         advice = "quantize the float32 model it was made from"
         advice += "" if kind == PROGRAM else ", or restore float weights with requantize=True"
+    elif scheme.weight_threshold is not None or any(reason.startswith((DECLINED, SKIPPED)) for reason in reasons):
+        advice = "change the scheme, or take the mark off"
     return (
         f"{scheme.title} changes nothing in {name}, because its weight tensors are left as they are "
         f"({why}); {advice}."
