@@ -1,8 +1,7 @@
 """Functions for the custom layers of neural networks.
 
 The specification of a custom layer holds a class name, parameters and weights; what it computes is code of the
-app.
-Off macOS that code is a Python function registered here.
+app. Off macOS that code is a Python function registered here.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -34,7 +34,7 @@ class State(Protocol):
 
 
 class Engine(Protocol):
-    """Executes one model. Both methods may be called from several threads at once."""
+    """Executes one model. All methods may be called from several threads at once."""
 
     @property
     def name(self) -> str:

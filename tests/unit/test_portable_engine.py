@@ -10,6 +10,7 @@ from PIL import Image
 from pytest_quantguard.errors import PredictionError, UnsupportedModelError
 from pytest_quantguard.quiet import import_coremltools, quiet
 from pytest_quantguard.runtime.portable.engine import PortableEngine
+from pytest_quantguard.runtime.portable.shapes import AllowedShapes
 
 import_coremltools()
 from coremltools.models.neural_network import flexible_shape_utils  # noqa: E402
@@ -257,6 +258,10 @@ def test_the_described_shape_of_a_flexible_input_need_not_fit_the_network():
         engine.predict({"x": [[1]]})
     with pytest.raises(UnsupportedModelError, match="layer 'own': a custom layer of class ''"):
         make(lambda builder: builder.add_custom("own", ["z"], ["y"]))
+
+
+def test_a_range_of_one_size_is_one_number():
+    assert str(AllowedShapes((), ranges=((1, 1), (2, 6), (0, 0), (3, None)))) == "1 x 2 to 6 x 0 x 3 to any"
 
 
 def test_enumerated_shapes_are_taken():

@@ -35,7 +35,10 @@ class AllowedShapes:
 
     def __str__(self) -> str:
         if self.ranges:
-            return " x ".join(f"{low} to {'any' if high is None else high}" for low, high in self.ranges)
+            return " x ".join(
+                str(low) if low == high else f"{low} to {'any' if high is None else high}"
+                for low, high in self.ranges
+            )
         return " or ".join(str(shape) for shape in [self.default, *sorted(self.listed - {self.default})])
 
 
