@@ -9,7 +9,6 @@ numbers are float64 in numpy, and float32 with protobuf 7; the last bits of scal
 
 import copy
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,6 +23,7 @@ from pytest_quantguard.schemes.kmeans import one_blas_thread
 from pytest_quantguard.schemes.layer_selection import check_patterns, selection
 from pytest_quantguard.schemes.packing import pack_integers
 from pytest_quantguard.schemes.repairs import fuses_batchnorm_right, repaired
+from pytest_quantguard.schemes.schedule import each_by_size
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.tensor import SKIPPED, TINY_RANGE
 from pytest_quantguard.schemes.weight_fields import WeightField, weight_fields
@@ -65,7 +65,7 @@ def quantize_in_place(spec: Any, scheme: Scheme, *, name: str) -> dict[str, str]
     """
     networks = list(_networks(spec, name))
     check_patterns(scheme, [_network(model) for model, _, _ in networks], name)
-    found, is_repaired = [], scheme.mode == "kmeans_lut"
+    found, is_repaired = [], False
     for model, model_name, _ in networks:
         _check_frozen(model, model_name)
         fields, has_repaired_fusion = _fused_fields(model, scheme)
@@ -73,12 +73,19 @@ def quantize_in_place(spec: Any, scheme: Scheme, *, name: str) -> dict[str, str]
         is_repaired |= has_repaired_fusion
     kept: dict[str, str] = {}
     for (model, model_name, prefix), fields in zip(networks, found, strict=True):
-        work = _Work(scheme, model_name, np.float64 if is_repaired else None)
+        work = _Work(scheme, model_name, _type_to_compute_with(scheme, is_repaired))
         reasons = _quantize_fields(fields, work)
         reasons = _left_out(_network(model)) | reasons
         kept |= {prefix + field: reason for field, reason in reasons.items()}
     _raise_version(spec)
     return kept
+
+
+def _type_to_compute_with(scheme: Scheme, is_repaired: bool) -> Any:
+    """None for the type that protobuf chose, where coremltools works."""
+    if scheme.bits == 16 or scheme.kmeans == "optimal":
+        return np.float32  # as in the file
+    return np.float64 if is_repaired or scheme.mode == "kmeans_lut" else None
 
 
 def restore_float_weights(spec: Any, scheme: Scheme, *, name: str) -> None:
@@ -168,19 +175,22 @@ class _Work:
 
 def _quantize_fields(fields: list[WeightField], work: _Work) -> dict[str, str]:
     """Quantize tensors where they are; returns those that keep their values, and why."""
-    workers = 1
-    if not work.scheme.lut_function:  # a project's function may want its layers in turn
-        fields = sorted(fields, key=lambda field: -len(field.weights.floatValue))
-        workers = available_cores()
-    kept = {}
-    with one_blas_thread(work.scheme.mode == "kmeans_lut"), ThreadPoolExecutor(workers) as pool:
-        results = pool.map(lambda field: _quantized(field, work), fields)
-        for field, result in zip(fields, results, strict=True):
-            if result is None:
-                kept[field.name] = TINY_RANGE
-            else:
-                _store(field.weights, *result, bits=work.scheme.bits)
-    return kept
+
+    def quantize(number: int) -> str | None:
+        field = fields[number]
+        result = _quantized(field, work)
+        if result is None:
+            return TINY_RANGE
+        _store(field.weights, *result, bits=work.scheme.bits)
+        return None
+
+    if work.scheme.lut_function:  # a project's function may want its layers in turn
+        reasons = [quantize(number) for number in range(len(fields))]
+    else:
+        sizes = [len(field.weights.floatValue) for field in fields]
+        with one_blas_thread(work.scheme.mode == "kmeans_lut"):
+            reasons = each_by_size(quantize, sizes, available_cores())
+    return {field.name: reason for field, reason in zip(fields, reasons, strict=True) if reason}
 
 
 def _left_out(network: Any) -> dict[str, str]:

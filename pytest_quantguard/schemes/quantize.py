@@ -72,7 +72,10 @@ def quantize_model(
                 float_tensors = list_tensors(spec)
                 kept = quantize_in_place(spec, scheme, name=name)
                 compression = compare_tensors(float_tensors, spec, kept)
-                quantized = _like(mlmodel, spec)
+                # A message keeps the memory of values that are deleted from it; a new one has none of theirs.
+                message, data = type(spec), spec.SerializeToString()
+                del spec
+                quantized = _like(mlmodel, message.FromString(data))
     except Exception as error:
         # coremltools raises anything, plain Exception included, and may replace a SchemeError of ours by its own.
         ours = _scheme_error(error)

@@ -4,10 +4,9 @@ All functions keep the type of the weights, float32 or float64: which of them pr
 depends on its version, and the last bits of scales and tables with it.
 """
 
-import contextlib
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,6 @@ from pytest_quantguard.schemes.scheme import LutFunction, Scheme
 
 # coremltools takes a scale that is not above this for zero; the weights come back as one value then.
 _SMALLEST_SCALE = 1e-6
-# K-means takes about 150 bytes per weight while it works.
-_LARGE = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +37,7 @@ class TinyRange(Exception):
 
 
 Quantizer = Callable[[NDArray[Any], int], Quantized]
-"""From weights in their shape, and the axis of their output channels (0 or 1), to indices."""
+"""From weights in their shape, and the axis of their output channels (0 or 1), to indices; may overwrite them."""
 
 
 def quantizer(scheme: Scheme) -> Quantizer:
@@ -54,13 +51,10 @@ def quantizer(scheme: Scheme) -> Quantizer:
     if scheme.lut_function is not None:
         function = for_networks(scheme.lut_function)
         return lambda weights, axis: quantize_custom(weights, bits, function)
-    cluster = optimal_table if scheme.kmeans == "optimal" else kmeans_table
-
-    one_large_at_a_time = threading.Lock()
+    cluster = optimal_table if scheme.kmeans == "optimal" else partial(kmeans_table, overwrite=True)
 
     def clustered(weights: NDArray[Any], axis: int) -> Quantized:
-        with one_large_at_a_time if weights.size > _LARGE else contextlib.nullcontext():
-            table, indices = cluster(weights, bits)
+        table, indices = cluster(weights, bits)
         return Quantized(indices, table=table)
 
     return clustered

@@ -1,5 +1,7 @@
 """K-means is that of coremltools, bit for bit; optimal k-means has the least error there is."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import sklearn
@@ -8,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pytest_quantguard.quiet import import_coremltools, quiet
-from pytest_quantguard.schemes import kmeans, optimal_kmeans
+from pytest_quantguard.schemes import kmeans, kmeans_blocks, optimal_kmeans
 from pytest_quantguard.schemes.kmeans import kmeans_table, nearest_centers, one_blas_thread
-from pytest_quantguard.schemes.kmeans_seeds import first_centers
+from pytest_quantguard.schemes.kmeans_blocks import _adds_by_chunks, add_rows, make_blocks, sort_blocks
+from pytest_quantguard.schemes.kmeans_seeds import _first_position, first_centers
 from pytest_quantguard.schemes.optimal_kmeans import optimal_table
 
 import_coremltools()
@@ -69,6 +72,61 @@ def test_clusters_of_large_tensors_are_those_of_coremltools(name):
     assert_equal(sample(name, 40_000).reshape(100, 20, 20), 6)
 
 
+@pytest.mark.parametrize(("name", "bits"), [("normal", 6), ("heavy tails", 3), ("pruned", 5)])
+def test_clusters_of_weights_in_several_blocks_are_those_of_coremltools(name, bits):
+    assert len(make_blocks(sample(name, 70_001, np.float64), 4)) > 1
+    assert_equal(sample(name, 70_001, np.float64), bits)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 7), st.integers(1, 4), st.integers(1, 9000), st.integers(0, 2**32))
+def test_blocks_of_rows_add_up_to_the_bits_of_one_product(rows, blocks, last, seed):
+    size = 2 * 2048
+    numbers = np.random.default_rng(seed).random((rows, blocks * size + last))
+    with one_blas_thread(True):
+        sums = None
+        for start in range(0, numbers.shape[1], size):
+            sums = add_rows(sums, numbers[:, start : start + size])
+        whole = numbers @ np.ones((numbers.shape[1], 1))
+    assert np.array_equal(sums, whole[:, 0]) or not _adds_by_chunks(np.dtype(np.float64), rows)
+
+
+def test_another_matrix_product_is_noticed_and_then_there_is_one_block(monkeypatch):
+    values = sample("normal", 70_001, np.float64)
+    monkeypatch.setattr(kmeans_blocks, "_CHUNK", 2052)
+    assert not _adds_by_chunks(values.dtype, 7)
+    assert len(make_blocks(values, 7)) == 1
+    assert_equal(values[:40_000], 5)
+
+
+def test_k_means_needs_little_memory_beside_the_weights():
+    weights = sample("normal", 400_000, np.float64)
+    with one_blas_thread(True):
+        kmeans_table(weights[:1000], 5)
+        tracemalloc.start()
+        kmeans_table(weights, 5, overwrite=True)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 40 * weights.size
+
+
+def test_weights_are_overwritten_only_where_that_is_asked_for():
+    weights = sample("normal", 5000)
+    before = weights.copy()
+    expected = kmeans_table(weights, 4)
+    assert np.array_equal(weights, before)
+    assert all(map(np.array_equal, kmeans_table(weights, 4, overwrite=True), expected))
+
+
+def test_the_first_center_is_the_one_that_numpy_chooses():
+    for seed in range(50):
+        values = np.arange(1 + 37 * seed, dtype=np.float64)
+        share = np.ones(len(values)) / len(values)
+        expected = np.random.RandomState(seed).choice(len(values), p=share)
+        drawn = np.random.RandomState(seed).random_sample()
+        assert _first_position(make_blocks(values, 2), drawn) == expected
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     arrays(np.float32, st.integers(1, 60), elements=st.floats(-100, 100, width=32, allow_subnormal=False)),
@@ -82,9 +140,9 @@ def test_clusters_of_any_weights_are_those_of_coremltools(weights, bits):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_centers_do_not_depend_on_how_they_are_found(name, dtype):
     values = sample(name, 2000, dtype)
-    order = np.argsort(values)
-    seen = first_centers(values, order, 40, few=0)
-    assert np.array_equal(seen, first_centers(values, None, 40))
+    blocks = make_blocks(values.copy(), 5)
+    seen = first_centers(sort_blocks(make_blocks(values.copy(), 5)), 40)
+    assert np.array_equal(seen, first_centers(blocks, 40))
 
 
 @settings(deadline=None, max_examples=200)
@@ -102,7 +160,9 @@ def test_the_nearest_center_is_the_one_rounding_gives(data, dtype):
     distances = centers * centers + -2 * (values[:, None] * centers)
     expected = np.argmin(distances, axis=1)
     assert np.array_equal(nearest_centers(values, centers), expected)
-    assert np.array_equal(nearest_centers(np.sort(values), centers), expected[np.argsort(values, kind="stable")])
+    assert np.array_equal(
+        nearest_centers(np.sort(values), centers, is_sorted=True), expected[np.argsort(values, kind="stable")]
+    )
 
 
 def test_most_weights_are_not_compared_with_every_center(monkeypatch):
