@@ -5,6 +5,8 @@ from network_runner import make_builder
 from pytest_quantguard import load_model
 from pytest_quantguard.errors import PredictionError
 from pytest_quantguard.quiet import import_coremltools, quiet
+from pytest_quantguard.runtime.portable.graph import GraphBuilder
+from pytest_quantguard.runtime.portable.sessions import make_session
 
 
 def adding_program(axes):
@@ -52,3 +54,13 @@ def test_a_huge_optional_input_is_not_filled_in():
     model = load_model(mlmodel, engine="portable")
     with pytest.raises(PredictionError, match="the optional input 'more' is too large to be filled in; give it"):
         model.predict({"x": np.ones(3)})
+
+
+def test_memory_of_earlier_models_is_given_back():
+    """Memory is kept in pieces of the sizes that a model asked for; of five models they would pass the limit."""
+    ones = np.ones((1, 1), np.float32)
+    for megabytes in (1000, 1010, 1020, 1030, 1040):
+        graph = GraphBuilder()
+        rows = graph.node("Expand", [graph.input("x", "float32", (1, 1)), graph.constant([megabytes << 8, 1024])])
+        graph.output(graph.node("ReduceMax", [rows], keepdims=0), "y", "float32")
+        assert make_session(graph.build()).run(None, {"x": ones})[0] == 1

@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from pytest_quantguard.runtime.portable.graph import GraphBuilder
 from pytest_quantguard.runtime.portable.limits import MEMORY_LIMIT_BYTES
 
 _registration = threading.Lock()
@@ -15,6 +16,13 @@ def make_session(onnx_model: bytes | Path, *, threads: int = 1) -> Any:
 
     A run that needs more than `MEMORY_LIMIT_BYTES` fails with one of `onnxruntime_errors`.
     """
+    with _registration:
+        _limit_memory()
+    _return_memory()
+    return _session(onnx_model, threads)
+
+
+def _session(onnx_model: bytes | Path, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -24,8 +32,6 @@ def make_session(onnx_model: bytes | Path, *, threads: int = 1) -> Any:
     options.use_deterministic_compute = True
     # Errors come back as exceptions; the log would only repeat them on the terminal.
     options.log_severity_level = 4
-    with _registration:
-        _limit_memory()
     options.add_session_config_entry("session.use_env_allocators", "1")
     # Weights stay outside of the limited memory.
     options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
@@ -46,6 +52,24 @@ def _limit_memory() -> None:
         "max_dead_bytes_per_chunk": -1,
     }
     onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(settings))
+
+
+def _return_memory() -> None:
+    """Give back what earlier models used: onnxruntime keeps memory in pieces that fit those models alone."""
+    import numpy
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = 4
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    _smallest_session().run(None, {"x": numpy.zeros(1, numpy.float32)}, options)
+
+
+@functools.cache
+def _smallest_session() -> Any:
+    graph = GraphBuilder("smallest")
+    graph.output(graph.input("x", "float32", (1,)), "y", "float32")
+    return _session(graph.build(), 1)
 
 
 @functools.cache
