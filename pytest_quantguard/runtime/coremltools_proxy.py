@@ -21,6 +21,10 @@ SPECIFICATION_VERSION = 10
 """The newest model specification that is executed: the one of iOS 26 and macOS 26."""
 
 
+PREDICTION_FAILED = "(Unable to compute the prediction using ML Program.)"
+"""What Apple's framework says of every prediction that fails, whatever the reason."""
+
+
 class PortableProxy:
     """What coremltools takes for its binary link to Core ML (`coremltools.models.model._MLModelProxy`).
 
@@ -110,7 +114,7 @@ class PortableProxy:
     def predict(self, data: Mapping[str, Any], state: "StateProxy | None" = None) -> dict[str, Any]:
         """The answer for one sample (`runtime.engine.Engine.predict`)."""
         started = time.perf_counter_ns()
-        with _runtime_errors():
+        with _runtime_errors(PREDICTION_FAILED):
             answer = self._engine.predict(data, state.state if state else None)
         self._predict_duration = time.perf_counter_ns() - started
         return answer
@@ -118,7 +122,7 @@ class PortableProxy:
     def batchPredict(self, batch: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The answers for several samples, in order."""
         started = time.perf_counter_ns()
-        with _runtime_errors():
+        with _runtime_errors(PREDICTION_FAILED):
             answers = [self._engine.predict(data) for data in batch]
         self._predict_duration = time.perf_counter_ns() - started
         return answers
@@ -182,12 +186,15 @@ class _RefusedPrediction(PredictionError, RuntimeError):
 
 
 @contextmanager
-def _runtime_errors() -> Iterator[None]:
-    """Raise this project's errors as RuntimeErrors, too: the kind that Apple's framework raises in coremltools."""
+def _runtime_errors(after: str = "") -> Iterator[None]:
+    """Raise this project's errors as RuntimeErrors, too: the kind that Apple's framework raises in coremltools.
+
+    `after` is added to the message.
+    """
     try:
         yield
     except QuantguardError as error:
         for kind in (_UnsupportedModel, _DamagedModel, _RefusedPrediction):
             if isinstance(error, kind.__bases__[0]):
-                raise kind(str(error)) from error
+                raise kind(f"{error} {after}".strip()) from error
         raise
