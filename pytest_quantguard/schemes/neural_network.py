@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantguard.cores import available_cores
 from pytest_quantguard.errors import SchemeError
@@ -27,10 +28,16 @@ from pytest_quantguard.schemes.schedule import each_by_size
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.tensor import SKIPPED, TINY_RANGE
 from pytest_quantguard.schemes.weight_fields import WeightField, weight_fields
-from pytest_quantguard.schemes.weight_quantizers import Quantized, Quantizer, TinyRange, quantizer
+from pytest_quantguard.schemes.weight_quantizers import (
+    Quantized,
+    Quantizer,
+    TinyRange,
+    quantize_product,
+    quantizer,
+)
 
-# Specification versions that first held float16 and quantized weights.
-_FLOAT16_VERSION, _QUANTIZED_VERSION = 2, 3
+# Specification versions that first held float16 weights, quantized weights, and products of integers.
+_FLOAT16_VERSION, _QUANTIZED_VERSION, _INT8_VERSION = 2, 3, 5
 
 
 def quantize_networks(spec: Any, scheme: Scheme, *, name: str) -> Any:
@@ -65,9 +72,22 @@ def quantize_in_place(spec: Any, scheme: Scheme, *, name: str) -> dict[str, str]
     """
     networks = list(_networks(spec, name))
     check_patterns(scheme, [_network(model) for model, _, _ in networks], name)
-    found, is_repaired = [], False
     for model, model_name, _ in networks:
         _check_frozen(model, model_name)
+    if scheme.activations and not sum([_use_integer_products(*network[:2], scheme) for network in networks]):
+        raise SchemeError(
+            f"activations={scheme.activations!r} changes nothing in {name}: it has no innerProduct or "
+            "batchedMatmul layer with float32 weights that the scheme selects; leave activations out."
+        )
+    if scheme.mode == "float":
+        _raise_version(spec)
+        return {
+            prefix + field: reason
+            for model, _, prefix in networks
+            for field, reason in _left_out(_network(model)).items()
+        }
+    found, is_repaired = [], False
+    for model, _, _ in networks:
         fields, has_repaired_fusion = _fused_fields(model, scheme)
         found.append(fields)
         is_repaired |= has_repaired_fusion
@@ -193,6 +213,34 @@ def _quantize_fields(fields: list[WeightField], work: _Work) -> dict[str, str]:
     return {field.name: reason for field, reason in zip(fields, reasons, strict=True) if reason}
 
 
+def _use_integer_products(model: Any, name: str, scheme: Scheme) -> int:
+    """Let the selected matrix products compute with int8 weights and inputs; how many there are.
+
+    Source: coremltools' `quantization_utils.activate_int8_int8_matrix_multiplications`.
+    """
+    count = 0
+    for field in weight_fields(_network(model), selection(scheme), _leave):
+        is_product = "int8DynamicQuantize" in field.parameters.DESCRIPTOR.fields_by_name
+        if not is_product or not field.name.endswith(".weights") or not len(field.weights.floatValue):
+            continue
+        integers, scale = quantize_product(_finite_weights(field, name, None))
+        del field.weights.floatValue[:]
+        field.weights.int8RawValue = integers.tobytes()
+        field.weights.quantization.numberOfBits = 8
+        field.weights.quantization.linearQuantization.scale.append(scale)
+        field.parameters.int8DynamicQuantize = True
+        model.specificationVersion = max(model.specificationVersion, _INT8_VERSION)
+        count += 1
+    return count
+
+
+def _finite_weights(field: WeightField, name: str, dtype: Any) -> NDArray[Any]:
+    weights = np.array(field.weights.floatValue, dtype)
+    if not np.isfinite(weights).all():
+        raise SchemeError(f"{name}: {field.name} holds values that are not finite; export the model again.")
+    return weights
+
+
 def _left_out(network: Any) -> dict[str, str]:
     """Tensors that could have been quantized and hold float32 values still."""
     fields = weight_fields(network, _every_layer, _leave)
@@ -201,10 +249,8 @@ def _left_out(network: Any) -> dict[str, str]:
 
 def _quantized(field: WeightField, work: _Work) -> tuple[Quantized | None, bytes] | None:
     """What a tensor becomes, and its bytes; None if it cannot be quantized without losing its values."""
-    weights = np.array(field.weights.floatValue, work.dtype)
+    weights = _finite_weights(field, work.name, work.dtype)
     where = f"{work.name}: {field.name}"
-    if not np.isfinite(weights).all():
-        raise SchemeError(f"{where} holds values that are not finite; export the model again.")
     if work.scheme.bits == 16:
         with np.errstate(over="ignore"):
             halves = weights.astype("<f2")

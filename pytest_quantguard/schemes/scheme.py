@@ -69,7 +69,8 @@ class Scheme:
         prune_block: with sparsity, zeros come in blocks of so many channels (`block_size`).
         prune_dim: the dimension of these blocks, or of n:m (`dim`).
         weight_threshold: only tensors of more weights are quantized; 2048 by default.
-        activations: quantize activations to int8 or uint8, calibrated on samples.
+        activations: quantize activations to int8 or uint8, calibrated on samples. Of neural networks, `int8` for
+            the inputs of matrix products, at run time (`activate_int8_int8_matrix_multiplications`).
         activation_mode: `linear_symmetric`, or `linear`.
         deployment_target: raise an older model to that target first, as in `iOS18`.
         overrides: other schemes for some operations: a dictionary of patterns and schemes.

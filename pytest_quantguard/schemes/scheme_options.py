@@ -285,7 +285,7 @@ OPTIONS = {
         Option("prune_block", _count(2, "channels"), str, read_count),
         Option("prune_dim", _count(0, "a dimension"), str, read_count),
         Option("weight_threshold", _count(0, "weights"), str, read_count),
-        Option("activations", _choice("int8", "uint8"), str, str),
+        Option("activations", _choice("int8", "uint8"), str, str, BOTH),
         Option("activation_mode", _choice("linear", default="linear_symmetric"), str, str),
         Option("deployment_target", _target, str, str),
         Option("overrides", _overrides, _show_overrides, _read_overrides),

@@ -59,9 +59,12 @@ def check_supported(scheme: Scheme, kind: str, name: str) -> None:
         for option in scheme.given
         if ("program" if kind == PROGRAM else "network") not in OPTIONS[option].kinds
     ]
-    if wrong and (scheme.mode in MODES or kind == PROGRAM):
+    if wrong and (scheme.mode in (*MODES, "float") or kind == PROGRAM):
         raise SchemeError(f"{name} is {kind_name}, and {', '.join(wrong)} is for {other}; leave it out.")
-    if (scheme.mode in BARE_MODES and kind == PROGRAM) or scheme.bits in modes.get(scheme.mode, ()):
+    if kind != PROGRAM and scheme.activations == "uint8":
+        raise SchemeError(f"{name} is a neural network, whose activations are int8; give activations='int8'.")
+    has_bare_mode = scheme.mode in BARE_MODES if kind == PROGRAM else scheme.mode == "float"
+    if has_bare_mode or scheme.bits in modes.get(scheme.mode, ()):
         _check_overrides(scheme, kind, name)
         return
     pairs = "; ".join(f"{mode} with {_list(bits)} bits" for mode, bits in modes.items())

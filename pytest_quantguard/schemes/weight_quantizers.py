@@ -98,6 +98,17 @@ def quantize_linear(weights: NDArray[Any], bits: int, axis: int, *, symmetric: b
     return Quantized(np.ascontiguousarray(indices).ravel(), scale=scale, bias=bias)
 
 
+def quantize_product(weights: NDArray[Any]) -> tuple[NDArray[np.int8], float]:
+    """The int8 weights of a matrix product of integers, and their scale.
+
+    Source: coremltools' `quantization_utils.activate_int8_int8_matrix_multiplications`, which rounds towards zero.
+    """
+    largest = np.maximum(np.abs(weights.min()), np.abs(weights.max()))
+    if largest == 0:
+        return np.zeros(weights.shape, np.int8), 0.0
+    return (127.0 * (weights / largest)).astype(np.int8), float(largest / 127.0)
+
+
 def quantize_linear_lut(weights: NDArray[Any], bits: int) -> Quantized:
     """The same with one scale for all, and the values of the steps in a table.
 

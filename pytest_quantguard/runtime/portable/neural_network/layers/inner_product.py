@@ -13,9 +13,24 @@ def inner_product(net: Network, layer: Layer, x: Blob) -> Blob:
     if product(x.shape[len(lead) :]) != inputs:
         raise layer.unsupported(f"an input of shape {x.shape} where {inputs} channels are needed")
     weights = net.constant(layer.weights("weights", (outputs, inputs)), f"{layer.name}.weights")
-    rows = net.reshaped(x, (product(lead), inputs))
+    rows = _rows(net, layer, x, (product(lead), inputs))
     value = net.node("Gemm", rows, weights, *_bias(net, layer, outputs), transB=1)
     return net.blob(value, (*lead, outputs) if x.rank <= 3 else (*lead, outputs, 1, 1))
+
+
+def _rows(net: Network, layer: Layer, x: Blob, shape: Shape) -> str:
+    """The input as a matrix; with `int8DynamicQuantize` it is rounded to int8 and back at run time.
+
+    The specification does not say with which scale. Here, as coremltools does with the weights, the largest
+    magnitude of the whole input becomes 127. The product has one scale, so it is the same before and after.
+    """
+    rows = net.reshaped(x, shape)
+    if not layer.params.int8DynamicQuantize:
+        return rows
+    largest = net.node("ReduceMax", net.node("Abs", rows), keepdims=0)
+    is_zero = net.node("Equal", largest, net.constant(0.0))
+    scale = net.node("Div", net.node("Where", is_zero, net.constant(127.0), largest), net.constant(127.0))
+    return net.node("Mul", net.node("Round", net.node("Div", rows, scale)), scale)
 
 
 def _bias(net: Network, layer: Layer, outputs: int) -> list[str]:
@@ -54,7 +69,7 @@ def _constant_matmul(net: Network, layer: Layer, x: Blob) -> Blob:
         raise layer.unsupported(f"an input of shape {x.shape} where a last dimension of {inputs} is needed")
     weights = net.constant(layer.weights("weights", (outputs, inputs)), f"{layer.name}.weights")
     lead = x.shape[:-1]
-    rows = net.reshaped(x, (product(lead), inputs))
+    rows = _rows(net, layer, x, (product(lead), inputs))
     value = net.node("Gemm", rows, weights, *_bias(net, layer, outputs), transB=1)
     return net.blob(value, (*lead, outputs))
 
