@@ -20,10 +20,13 @@ Integers = NDArray[np.intp]
 
 # Fewer weights than this are not grouped: all distinct values are told apart.
 _FEW = 8192
+_BLOCK = 2**16
 # Clusters to look around the guess, which is the poorer the fewer groups there are.
 _FIRST_REACH, _FIRST_REACH_FEW, _FEW_GROUPS = 3, 16, 20
 _ROWS_PER_STEP = 8
-_PROOF_ROUNDS = 20
+_PROOF_ROUNDS = 6
+# The guess is improved among so many places on either side of each end, in steps of so many clusters.
+_PLACES, _STEPS, _IMPROVEMENTS = 4, (1.0, 0.5), 8
 _ROUNDING = 1e-12
 
 
@@ -38,8 +41,7 @@ def optimal_table(weights: NDArray[Any], bits: int) -> tuple[Floats, NDArray[np.
         table: shape (2**bits,), ascending; where there are fewer distinct weights, the rest is zero.
         indices: shape (weights.size,).
     """
-    values = weights.ravel().astype(np.float64)
-    groups, counts, sums = _group(values)
+    groups, counts, sums = _group(weights.ravel())
     clusters = min(len(counts), 2**bits)
     ends = np.arange(len(counts) + 1)
     if clusters < len(counts):
@@ -50,32 +52,38 @@ def optimal_table(weights: NDArray[Any], bits: int) -> tuple[Floats, NDArray[np.
     return table, numbers[groups]
 
 
-def _group(values: Floats) -> tuple[NDArray[Any], Integers, Floats]:
+def _group(values: NDArray[Any]) -> tuple[NDArray[Any], Integers, Floats]:
     """The group of each value, and of each group, in ascending order, how many values it has and their sum."""
     if len(values) <= _FEW:
-        distinct, groups, counts = np.unique(values, return_inverse=True, return_counts=True)
+        distinct, groups, counts = np.unique(values.astype(np.float64), return_inverse=True, return_counts=True)
         return groups, counts, distinct * counts
-    keys = _float16_keys(values)
-    counts = np.bincount(keys, minlength=2**16)
+    middle, exponent = _shift_and_scale(float(values.min()), float(values.max()))
+    keys = np.empty(len(values), np.uint16)
+    counts, sums = np.zeros(2**16, np.intp), np.zeros(2**16)
+    for start in range(0, len(values), _BLOCK):
+        block = values[start : start + _BLOCK].astype(np.float64)
+        found = keys[start : start + _BLOCK]
+        found[:] = _float16_keys(np.ldexp(block - middle, exponent))
+        counts += np.bincount(found, minlength=2**16)
+        np.add.at(sums, found.astype(np.intp), block)
     used = np.flatnonzero(counts)
     numbers = np.zeros(2**16, np.uint16)
     numbers[used] = np.arange(len(used))
-    sums: NDArray[Any] = np.bincount(keys, values, 2**16)
     return numbers[keys], counts[used], sums[used]
 
 
-def _float16_keys(values: Floats) -> NDArray[np.uint16]:
-    """The float16 value of each weight as an integer, in the order of the numbers.
+def _shift_and_scale(low: float, high: float) -> tuple[float, int]:
+    """What to subtract, and the power of two to multiply by, so that float16 tells the weights apart.
 
-    Weights that float16 cannot tell apart, because all are tiny or far from zero, are scaled and shifted first.
+    It does not, if all of them are tiny or far from zero.
     """
-    low, high = float(values.min()), float(values.max())
-    if high - low < max(abs(low), abs(high)) / 4:
-        middle = (low + high) / 2
-        values, low, high = values - middle, low - middle, high - middle
-    _, exponent = np.frexp(max(abs(low), abs(high)))
-    if exponent < -8:
-        values = np.ldexp(values, -8 - int(exponent))
+    middle = (low + high) / 2 if high - low < max(abs(low), abs(high)) / 4 else 0.0
+    _, exponent = np.frexp(max(abs(low - middle), abs(high - middle)))
+    return middle, max(-8 - int(exponent), 0)
+
+
+def _float16_keys(values: Floats) -> NDArray[np.uint16]:
+    """The float16 value of each number as an integer, in the order of the numbers."""
     with np.errstate(over="ignore"):
         bits = values.astype(np.float16).view(np.uint16)
     return np.where(bits >> 15, ~bits, bits | np.uint16(0x8000))
@@ -85,7 +93,7 @@ def best_ends(counts: Integers, sums: Floats, clusters: int) -> Integers:
     """Where to divide sorted groups into clusters: shape (clusters + 1,), from 0 to the number of groups."""
     centered = sums - sums.sum() / counts.sum() * counts
     problem = _Runs(np.append(0.0, np.cumsum(counts)), np.append(0.0, np.cumsum(centered)))
-    ends = _guess(counts, sums, clusters)
+    ends = problem.improved(_guess(counts, sums, clusters))
     reach = _FIRST_REACH if len(counts) > _FEW_GROUPS * clusters else _FIRST_REACH_FEW
     while True:
         ends, is_proved = problem.search(ends, reach)
@@ -120,6 +128,40 @@ class _Runs:
     def __init__(self, counts: Floats, sums: Floats) -> None:
         self._counts, self._sums = counts, sums  # running, from zero
         self._last = len(counts) - 1
+
+    def improved(self, ends: Integers) -> Integers:
+        """Better ends, found among few places: cheap, and near enough to the best for a narrow search."""
+        for step in _STEPS:
+            for _ in range(_IMPROVEMENTS):
+                before, ends = ends, self._best_of_places(ends, step)
+                if np.array_equal(ends, before):
+                    break
+        return ends
+
+    def _best_of_places(self, ends: Integers, step: float) -> Integers:
+        """The best ends among those given and some places beside them, `step` clusters apart."""
+        clusters = len(ends) - 1
+        order = np.arange(clusters + 1)[:, None]
+        beside = step * np.arange(-_PLACES, _PLACES + 1)
+        places = np.interp(order + beside, order[:, 0], ends).astype(np.intp)
+        places[:, _PLACES] = ends
+        places = np.clip(places, order, self._last - order[::-1])
+        places[0], places[-1] = 0, self._last
+        starts, stops = places[:-1, :, None], places[1:, None, :]
+        totals = self._sums[stops] - self._sums[starts]
+        totals *= totals
+        totals /= np.maximum(self._counts[stops] - self._counts[starts], 1)
+        totals[stops <= starts] = -np.inf
+        best = np.zeros(places.shape[1])
+        for paths in totals:
+            paths += best[:, None]
+            best = paths.max(axis=0)
+        choices = totals.argmax(axis=1)
+        found, place = ends.copy(), 0
+        for cluster in range(clusters - 1, 0, -1):
+            place = choices[cluster, place]
+            found[cluster] = places[cluster, place]
+        return found
 
     def search(self, guess: Integers, reach: int) -> tuple[Integers, bool]:
         """The best ends that are at most `reach` clusters away from the guess, and whether there are no better."""
