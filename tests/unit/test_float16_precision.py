@@ -80,3 +80,17 @@ def test_another_precision_is_refused():
         UnsupportedModelError, match="precision='int8' does not exist; use one of float32, float16"
     ):
         load_model(network, precision="int8")
+
+
+def test_repeated_dimensions_of_einsum_keep_their_size_when_rounded():
+    """onnxruntime plans the result's memory by the first size of a letter, so one of 1 must be repeated before."""
+    from coremltools.converters.mil.mil import Builder as mb
+
+    other = np.random.default_rng(0).normal(0, 1, (4, 5, 3, 2)).astype(np.float16).astype(np.float32)
+    network = program_of(
+        lambda x: mb.einsum(values=(x, other), equation="nchw,nwhu->nchu", name="y"), (1, 2, 3, 5)
+    )
+    x = np.random.default_rng(1).normal(0, 1, (1, 2, 3, 5)).astype(np.float16).astype(np.float32)
+    for precision in ("float32", "float16"):
+        expected = np.einsum("nchw,nwhu->nchu", np.repeat(x, 4, 0), other)
+        np.testing.assert_allclose(predict(network, x, precision=precision), expected, rtol=1e-2, atol=1e-2)

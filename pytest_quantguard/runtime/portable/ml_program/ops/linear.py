@@ -40,8 +40,23 @@ def matmul(op: MilOperation) -> str:
 
 @operation("einsum")
 def einsum(op: MilOperation) -> str:
-    """Einstein summation of two tensors; dimensions of size 1 broadcast"""
-    return op.node("Einsum", *op.tensors("values"), equation=op.text("equation").replace(" ", ""))
+    """Einstein summation of two tensors; dimensions of size 1 broadcast
+
+    They are repeated first: onnxruntime takes the first size it sees of a letter for the result's.
+    """
+    equation = op.text("equation").replace(" ", "")
+    terms = equation.partition("->")[0].split(",")
+    shapes = [op.shape("values", index) for index in range(len(op.values("values")))]
+    sizes: dict[str, int] = {}
+    for term, shape in zip(terms, shapes, strict=True):
+        for letter, size in zip(term, shape, strict=True):
+            sizes[letter] = max(sizes.get(letter, 1), size or 1)
+    tensors = []
+    for tensor, term, shape in zip(op.tensors("values"), terms, shapes, strict=True):
+        repeats = [sizes[letter] if size == 1 else 1 for letter, size in zip(term, shape, strict=True)]
+        known = max(repeats, default=1) > 1
+        tensors.append(op.node("Expand", tensor, op.array(repeats, "int64")) if known else tensor)
+    return op.node("Einsum", *tensors, equation=equation)
 
 
 def _check_types(op: MilOperation, given: str, constant: str) -> None:
