@@ -1,29 +1,37 @@
 """How fast models are quantized, and whether the bytes are those of coremltools.
 
 Quantizes each MODEL (.mlmodel or .mlpackage; `resnet18` and `resnet18.mlpackage` for one of its size with random
-weights, made here) with each scheme, by pytest-quantguard and by coremltools: neural networks with its
+weights, made here; `torch:resnet18` and `torch:resnet18.mlpackage` for a network of tests/conformance/networks.py,
+converted from PyTorch) with each scheme, by pytest-quantguard and by coremltools: neural networks with its
 quantize_weights, ML programs with its optimize.coreml. What coremltools 9.0 does wrong is repaired for it: the
 shape of its k-means table, and how it fuses layers. It uses one thread for k-means, because the sums, and so the
 bytes, depend on how many there are; --theirs-threads gives it more, as it would take by itself.
 
+The memory is the peak of a process of its own that reads the model and quantizes it, minus what it had with all
+libraries imported, so it includes the float model; in multiples of the model's size.
+
     python benchmarks/quantize.py resnet18 food.mlmodel --schemes linear:6 kmeans_lut:8,kmeans=optimal
-    python benchmarks/quantize.py resnet18.mlpackage
+    python benchmarks/quantize.py torch:mobilenet_v2 torch:mobilenet_v2.mlpackage
 """
 
 import argparse
 import contextlib
 import functools
+import importlib
 import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from loading import peak_bytes
 
 from pytest_quantguard.errors import SchemeError
-from pytest_quantguard.models.artifact import serialize
+from pytest_quantguard.models.artifact import save_model, serialize
 from pytest_quantguard.quiet import import_coremltools, quiet
 from pytest_quantguard.schemes.quantize import quantize_model
 from pytest_quantguard.schemes.repairs import repaired
@@ -70,19 +78,43 @@ def main() -> int:
     parser.add_argument("--schemes", nargs="+", metavar="SCHEME")
     parser.add_argument("--theirs-threads", type=int, default=1)
     parser.add_argument("--ours-only", action="store_true", help="do not wait for coremltools")
+    parser.add_argument("--task", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.task:
+        print(measure_memory(Path(arguments.models[0]), Scheme.parse(arguments.task)))
+        return 0
     good = True
     for name in arguments.models:
-        made = {"resnet18": resnet18, "resnet18.mlpackage": resnet18_program}
-        mlmodel = made[name]() if name in made else read(Path(name))
+        mlmodel = make_or_read(name)
         is_program = mlmodel.get_spec().WhichOneof("Type") == "mlProgram"
         size = serialize(mlmodel)[0]
-        print(f"\n{Path(name).name}: {size:,} bytes, {len(os.sched_getaffinity(0))} cores")
-        print(f"{'mode':30} {'bits':>4} {'ours s':>9} {'coremltools s':>14} {'ratio':>7}  bytes equal")
-        for text in arguments.schemes or (PROGRAM if is_program else DEFAULT):
-            threads = 0 if arguments.ours_only else arguments.theirs_threads
-            good &= print_row(mlmodel, Scheme.parse(text), threads)
+        load = os.getloadavg()[0]
+        print(
+            f"\n{Path(name).name}: {size:,} bytes, {len(os.sched_getaffinity(0))} cores, load average {load:.1f}"
+        )
+        print(
+            f"{'mode':30} {'bits':>4} {'ours s':>9} {'coremltools s':>14} {'ratio':>7} {'memory':>7}  bytes equal"
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = save_model(mlmodel, Path(folder) / ("m.mlpackage" if is_program else "m.mlmodel"))
+            for text in arguments.schemes or (PROGRAM if is_program else DEFAULT):
+                threads = 0 if arguments.ours_only else arguments.theirs_threads
+                good &= print_row(mlmodel, Scheme.parse(text), threads, path)
     return 0 if good else 1
+
+
+def make_or_read(name: str) -> Any:
+    """The model that a command line argument names."""
+    made = {"resnet18": resnet18, "resnet18.mlpackage": resnet18_program}
+    if name in made:
+        return made[name]()
+    if name.startswith("torch:"):
+        sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "conformance"))
+        convert = importlib.import_module("conversion").convert
+
+        network = name.removeprefix("torch:").removesuffix(".mlpackage")
+        return convert(network, "mlprogram" if name.endswith(".mlpackage") else "neuralnetwork")
+    return read(Path(name))
 
 
 def read(path: Path) -> Any:
@@ -90,7 +122,23 @@ def read(path: Path) -> Any:
     return import_coremltools().models.MLModel(str(path), skip_model_load=True)
 
 
-def print_row(mlmodel: Any, scheme: Scheme, threads: int) -> bool:
+def measure_memory(path: Path, scheme: Scheme) -> int:
+    """The bytes that reading and quantizing a model take at their peak in this process."""
+    import_coremltools()
+    import sklearn.cluster  # noqa: F401
+
+    before = peak_bytes()
+    quantize_model(read(path), scheme, name="the model")
+    return peak_bytes() - before
+
+
+def memory_ratio(path: Path, scheme: Scheme, size: int) -> float:
+    """The same in a process of its own, divided by the model's size."""
+    command = [sys.executable, __file__, str(path), "--task", str(scheme)]
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout) / size
+
+
+def print_row(mlmodel: Any, scheme: Scheme, threads: int, path: Path) -> bool:
     """Quantize with both; False if bytes differ that should be equal."""
     mode, bits = ",".join([scheme.mode, *scheme.options]), scheme.bits or ""
     if scheme.mode == "sparse":
@@ -103,8 +151,9 @@ def print_row(mlmodel: Any, scheme: Scheme, threads: int) -> bool:
         print(f"{mode:30} {bits:>4} {error}", flush=True)
         return True
     our_seconds = time.perf_counter() - started
+    memory = memory_ratio(path, scheme, serialize(mlmodel)[0])
     if not threads:
-        print(f"{mode:30} {bits:>4} {our_seconds:9.3f}", flush=True)
+        print(f"{mode:30} {bits:>4} {our_seconds:9.3f} {'':22} {memory:7.2f}", flush=True)
         return True
     by_them = program_by_coremltools if is_program else by_coremltools
     theirs, their_seconds = by_them(mlmodel, scheme, threads)
@@ -112,7 +161,9 @@ def print_row(mlmodel: Any, scheme: Scheme, threads: int) -> bool:
     is_comparable = theirs is not None and (is_program or not scheme.options) and threads == 1
     answer = "yes" if is_equal else "no" if theirs is not None else "coremltools has none"
     ratio = f"{their_seconds / our_seconds:7.1f}"
-    print(f"{mode:30} {bits:>4} {our_seconds:9.3f} {their_seconds:14.3f} {ratio}  {answer}", flush=True)
+    print(
+        f"{mode:30} {bits:>4} {our_seconds:9.3f} {their_seconds:14.3f} {ratio} {memory:7.2f}  {answer}", flush=True
+    )
     return is_equal or not is_comparable
 
 
