@@ -23,7 +23,7 @@ from pytest_quantguard.schemes.kinds import NETWORKS, PIPELINES, stages
 from pytest_quantguard.schemes.kmeans import one_blas_thread
 from pytest_quantguard.schemes.layer_selection import check_patterns, selection
 from pytest_quantguard.schemes.packing import pack_integers
-from pytest_quantguard.schemes.repairs import fuses_batchnorm_right, repaired
+from pytest_quantguard.schemes.repairs import fuses_batchnorm_right, repaired, stores_kmeans_table
 from pytest_quantguard.schemes.schedule import each_by_size
 from pytest_quantguard.schemes.scheme import Scheme
 from pytest_quantguard.schemes.tensor import SKIPPED, TINY_RANGE
@@ -105,7 +105,7 @@ def _type_to_compute_with(scheme: Scheme, is_repaired: bool) -> Any:
     """None for the type that protobuf chose, where coremltools works."""
     if scheme.bits == 16 or scheme.kmeans == "optimal":
         return np.float32  # as in the file
-    return np.float64 if is_repaired or scheme.mode == "kmeans_lut" else None
+    return np.float64 if is_repaired or (scheme.mode == "kmeans_lut" and not stores_kmeans_table()) else None
 
 
 def restore_float_weights(spec: Any, scheme: Scheme, *, name: str) -> None:

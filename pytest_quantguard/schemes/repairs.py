@@ -1,4 +1,4 @@
-"""Defects of how coremltools fuses layers of neural networks, repaired only while we call it.
+"""Defects of how coremltools quantizes neural networks: repairs of its fusing, and probes for others.
 
 Each repair wraps one function of coremltools for the duration of a call, and leaves what coremltools does right
 as it is. Which defects there are is told at each repair; they were found in coremltools 9.0.
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pytest_quantguard.quiet import quiet
 from pytest_quantguard.schemes.fusion import fuse_batchnorm, is_fused, may_fuse
 
 # Repairs, and the options of coremltools' passes, belong to the process: one quantization at a time.
@@ -90,6 +91,34 @@ def fuses_batchnorm_right() -> bool:
 
     fuse = getattr(optimization_utils, "_conv_bn_fusion", None)
     return fuse is not None and _fuses_batchnorm_right(fuse)
+
+
+def stores_kmeans_table() -> bool:
+    """Whether coremltools gives the table of k-means as a list of numbers, which protobuf takes."""
+    from coremltools.models.neural_network import quantization_utils
+
+    cluster = getattr(quantization_utils, "_get_kmeans_lookup_table_and_weight", None)
+    return cluster is not None and _gives_a_row(cluster)
+
+
+@functools.cache
+def _gives_a_row(cluster: Any) -> bool:
+    with quiet():
+        return np.ndim(cluster(1, np.array([0, 1], np.float32))[0]) == 1
+
+
+def smallest_scale() -> float:
+    """Up to which scale coremltools loses the values of a channel: 0, or what coremltools 9.0 compares with."""
+    from coremltools.models.neural_network import quantization_utils
+
+    quantize = getattr(quantization_utils, "_quantize_channelwise_linear", None)
+    return 0.0 if quantize is not None and _keeps_tiny_values(quantize) else 1e-6
+
+
+@functools.cache
+def _keeps_tiny_values(quantize: Any) -> bool:
+    indices = np.asarray(quantize(np.array([[0, 1e-9]], np.float32), 8)[0])
+    return indices.ravel().tolist() == [0, 255]
 
 
 @functools.cache

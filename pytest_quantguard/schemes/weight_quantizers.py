@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from pytest_quantguard.schemes.kmeans import kmeans_table
 from pytest_quantguard.schemes.lookup_table import for_networks
 from pytest_quantguard.schemes.optimal_kmeans import optimal_table
+from pytest_quantguard.schemes.repairs import smallest_scale
 from pytest_quantguard.schemes.scheme import LutFunction, Scheme
-
-# coremltools takes a scale that is not above this for zero; the weights come back as one value then.
-_SMALLEST_SCALE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +43,11 @@ def quantizer(scheme: Scheme) -> Quantizer:
     bits = scheme.bits
     if scheme.mode in ("linear", "linear_symmetric"):
         symmetric = scheme.mode == "linear_symmetric"
-        return lambda weights, axis: quantize_linear(weights, bits, axis, symmetric=symmetric)
+        smallest = smallest_scale()
+        return lambda weights, axis: quantize_linear(weights, bits, axis, symmetric=symmetric, smallest=smallest)
     if scheme.mode == "linear_lut":
-        return lambda weights, axis: quantize_linear_lut(weights, bits)
+        smallest = smallest_scale()
+        return lambda weights, axis: quantize_linear_lut(weights, bits, smallest=smallest)
     if scheme.lut_function is not None:
         function = for_networks(scheme.lut_function)
         return lambda weights, axis: quantize_custom(weights, bits, function)
@@ -60,7 +60,9 @@ def quantizer(scheme: Scheme) -> Quantizer:
     return clustered
 
 
-def quantize_linear(weights: NDArray[Any], bits: int, axis: int, *, symmetric: bool = False) -> Quantized:
+def quantize_linear(
+    weights: NDArray[Any], bits: int, axis: int, *, symmetric: bool = False, smallest: float = 1e-6
+) -> Quantized:
     """Even steps from the smallest to the largest weight of each output channel.
 
     Source: coremltools' `quantization_utils._quantize_channelwise_linear`.
@@ -70,6 +72,7 @@ def quantize_linear(weights: NDArray[Any], bits: int, axis: int, *, symmetric: b
         bits: 1 to 8.
         axis: of the output channels, 0 or 1.
         symmetric: steps from -a to a instead, where a is the largest magnitude.
+        smallest: a scale that is not above this counts as zero; the weights would come back as one value then.
 
     Raises:
         TinyRange: channels would lose their values, and that is more than what rounding loses elsewhere.
@@ -80,13 +83,13 @@ def quantize_linear(weights: NDArray[Any], bits: int, axis: int, *, symmetric: b
     if symmetric:
         scale = np.maximum(np.abs(low), np.abs(high)) / ((1 << bits) / 2.0 - 1)
         bias = -(1 << bits) / 2.0 * scale
-        lost = ~(np.abs(scale) > _SMALLEST_SCALE)
+        lost = ~(np.abs(scale) > smallest)
         levels = rows - bias[:, None]
         levels /= np.where(lost, np.inf, scale)[:, None].astype(rows.dtype)
     else:
         scale = (high - low) / ((1 << bits) - 1)
         bias = low
-        lost = ~(np.abs(scale) > _SMALLEST_SCALE)
+        lost = ~(np.abs(scale) > smallest)
         factor = np.divide(1.0, scale, out=np.zeros_like(scale), where=~lost)
         levels = rows - low[:, None]
         levels *= factor[:, None]
@@ -109,12 +112,12 @@ def quantize_product(weights: NDArray[Any]) -> tuple[NDArray[np.int8], float]:
     return (127.0 * (weights / largest)).astype(np.int8), float(largest / 127.0)
 
 
-def quantize_linear_lut(weights: NDArray[Any], bits: int) -> Quantized:
+def quantize_linear_lut(weights: NDArray[Any], bits: int, *, smallest: float = 1e-6) -> Quantized:
     """The same with one scale for all, and the values of the steps in a table.
 
     Source: coremltools' `quantization_utils._get_linear_lookup_table_and_weight`.
     """
-    linear = quantize_linear(weights.ravel(), bits, 0)
+    linear = quantize_linear(weights.ravel(), bits, 0, smallest=smallest)
     assert linear.scale is not None and linear.bias is not None
     return Quantized(linear.indices, table=np.arange(2**bits) * linear.scale[0] + linear.bias[0])
 
