@@ -35,19 +35,21 @@ from seeds import write_seeds  # noqa: E402
 from pytest_quantguard.runtime.portable.limits import MEMORY_LIMIT_BYTES  # noqa: E402
 
 TIME_LIMIT_SECONDS = 30.0
+VICTIM = Path(__file__).with_name("victim.py")
 
 
 class Victim:
     """A process that opens models, started anew after each death."""
 
-    def __init__(self) -> None:
+    def __init__(self, script: Path = VICTIM) -> None:
+        self._script = script
         self._process: subprocess.Popen[str] | None = None
 
     def open(self, path: Path, seconds: float) -> dict[str, Any]:
         """What came of opening a model within some seconds."""
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("victim.py"))],
+                [sys.executable, str(self._script)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ TABLE = [
     ("model", "i.mlmodel", "f.mlmodel", "m.mlmodel", [None, "i.mlmodel", "f.mlmodel", "m.mlmodel"]),
     ("samples", "ini", "flag", "marker", [None, "ini", "flag", "marker"]),
     ("engine", "coreml", "portable", None, ["auto", "coreml", "portable", "portable"]),
+    ("precision", "float16", "float32", None, ["float32", "float16", "float32", "float32"]),
     (
         "crop-and-scale",
         "scale_fit",
