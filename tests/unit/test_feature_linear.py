@@ -11,6 +11,9 @@ from sklearn.multiclass import OneVsRestClassifier
 from pytest_quantguard.errors import ModelFileError, PredictionError
 from pytest_quantguard.runtime.portable.feature_models.engine import FeatureModelEngine
 
+# scikit-learn 1.5 calls scipy in a way that newer scipy warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")
+
 NAMES = ("setosa", "versicolor", "virginica")
 
 

@@ -222,6 +222,10 @@ def test_an_identity_gives_back_every_type_as_core_ml_does():
     [("FLOAT32", "float32"), ("DOUBLE", "float64"), ("INT32", "int32"), ("FLOAT16", "float32"), ("INT8", "int8")],
 )
 def test_arrays_of_every_type_come_out_as_coremltools_hands_them_out(data_type, dtype):
+    from coremltools.proto.FeatureTypes_pb2 import ArrayFeatureType
+
+    if data_type not in ArrayFeatureType.DESCRIPTOR.enum_values_by_name:
+        pytest.skip("this coremltools does not know arrays of int8")
     spec, _ = transform_spec("identity", ((2, 2), data_type), ((2, 2), data_type))
     answer = run(spec, x=[[1, 2], [3, 4]])["y"]
     assert answer.dtype == dtype

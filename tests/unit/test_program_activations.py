@@ -1,5 +1,6 @@
 """8-bit activations of ML programs, calibrated through an engine."""
 
+import importlib.util
 import itertools
 
 import numpy as np
@@ -23,6 +24,10 @@ import coremltools.optimize.coreml as cto  # noqa: E402
 
 is_old = Version(ct.__version__) < Version("8.3")
 needs_new = pytest.mark.skipif(is_old, reason="coremltools 8.0 quantizes activations of fewer operations, to int8")
+needs_activations = pytest.mark.skipif(
+    importlib.util.find_spec("coremltools.optimize._utils") is None,
+    reason="this coremltools cannot quantize activations without Apple's framework",
+)
 linear_quantize_activations = getattr(
     cto, "linear_quantize_activations", cto.experimental.linear_quantize_activations
 )
@@ -71,6 +76,7 @@ def test_the_bytes_are_those_of_coremltools_for_one_sample(text, arguments):
     assert {reason for _, _, reason in ours.compression.skipped} == {SKIPPED}
 
 
+@needs_activations
 def test_weights_are_quantized_after_the_activations():
     program = two_layers()
     ours = pytest_quantguard.quantize(
@@ -100,6 +106,7 @@ def test_coremltools_makes_infinite_scales_of_large_activations():
     assert np.inf in scales(theirs)  # in a coremltools that is right, it is not
 
 
+@needs_activations
 def test_scales_of_large_activations_are_finite():
     program, given = two_layers(), samples(1, scale=20_000)
     ours = pytest_quantguard.quantize(program, scheme="float,activations=int8", calibration=given)
@@ -108,6 +115,7 @@ def test_scales_of_large_activations_are_finite():
     assert 0 < np.abs(before - after).max() < 0.1 * np.abs(before).max()
 
 
+@needs_activations
 def test_ranges_are_those_of_all_samples_in_any_order():
     program, given = two_layers(), [*samples(1, scale=9), *samples(1)]
     found = [
@@ -126,6 +134,7 @@ def test_operations_are_left_out_by_pattern():
     assert len(scales(ours.mlmodel)) == 2  # before and after the linear operation
 
 
+@needs_activations
 def test_a_target_that_is_too_old_is_named_and_can_be_raised():
     program = two_layers("iOS16")
     with pytest.raises(SchemeError, match=r"was converted for iOS16, and activations needs iOS17: pass"):
@@ -144,6 +153,7 @@ def test_without_samples_it_is_refused():
         quantize_model(two_layers(), Scheme.parse("float,activations=int8"), name="m")
 
 
+@needs_activations
 def test_a_program_without_such_operations_is_refused():
     from coremltools.converters.mil.mil import Builder as mb
 
